@@ -1,0 +1,136 @@
+"""The command line: ``python3 -m metricsd``.
+
+Owns the options and what a user is told. Does not serve: that is run_server.
+"""
+
+import argparse
+import errno
+import logging
+import math
+import sys
+from typing import List, NoReturn, Optional
+
+
+from metricsd.lines import MAX_LINE_BYTES
+from metricsd.server import MAX_CONNECTIONS, format_address, run_server
+from metricsd.version import __version__
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+DESCRIPTION = """\
+A metrics server. Clients connect over TCP and send lines of text:
+
+  put <key> <value> <timestamp>   store a measurement
+  get <key>                       read the measurements of a key
+  get *                           read all measurements
+
+Try it: start it, and in another terminal: telnet 127.0.0.1 8888
+"""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, "{}: {} (see --help)\n".format(self.prog, message))
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the server as the command line says; return the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        format="%(asctime)s metricsd %(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        run_server(
+            options.host,
+            options.port,
+            max_connections=options.max_connections,
+            max_line_bytes=options.max_line_bytes,
+            idle_timeout=options.idle_timeout,
+        )
+    except OSError as error:
+        where = format_address(options.host, options.port)
+        print("metricsd: cannot listen on {}: {}".format(where, _advice(error)), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="metricsd",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    option = parser.add_argument
+    option("--host", default="127.0.0.1", help="name or address to listen on (%(default)s)")
+    option("--port", type=_port, default=8888, help="port to listen on, 0 for any (%(default)s)")
+    option(
+        "--max-connections",
+        type=_positive,
+        default=MAX_CONNECTIONS,
+        metavar="N",
+        help="clients served at a time; more have to wait (%(default)s)",
+    )
+    option(
+        "--max-line-bytes",
+        type=_positive,
+        default=MAX_LINE_BYTES,
+        metavar="N",
+        help="longest request; a longer one is answered with an error (%(default)s)",
+    )
+    option(
+        "--idle-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="close connections that are silent for so long (never)",
+    )
+    option("--log-level", choices=LOG_LEVELS, default="info", help="how much to log (%(default)s)")
+    option("--version", action="version", version="metricsd " + __version__)
+    return parser
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, 0, 65535)
+
+
+def _positive(text: str) -> int:
+    return _whole_number(text, 1, sys.maxsize)
+
+
+def _whole_number(text: str, least: int, most: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(
+            "{!r} is not a whole number from {} to {}".format(text, least, most)
+        )
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError("{!r} is not a positive number of seconds".format(text))
+    return seconds
+
+
+def _advice(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        return reason + "; stop what listens there, or choose another --port"
+    if error.errno == errno.EACCES:
+        return reason + "; choose a --port above 1023"
+    return reason
+
+
+if __name__ == "__main__":
+    sys.exit(main())

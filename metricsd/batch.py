@@ -1,0 +1,35 @@
+"""A block of puts run as one: the same result as line by line, with most of the work done in C.
+
+Owns one short cut. Does not know any other command: a block that is not all plain puts is left to
+the line-by-line path, untouched.
+"""
+
+from array import array
+
+from metricsd.store import Store
+
+# Stands for the "put" that begins a line. Split at white space, a block loses its line breaks, and
+# words alone don't tell where a line began ("put a 1 1 put" and "put 1 1" add up to two puts).
+LINE_START = "\0"
+
+
+def put_block(store: Store, block: bytes) -> int:
+    """Store a block of whole lines, if each is a well-formed put; return how many were stored.
+
+    0 means that the block has to be run line by line. Either all of a block is stored or nothing.
+    """
+    try:
+        text = block.decode()
+        if LINE_START in text:
+            return 0
+        count = text.count("\n")
+        words = ("\n" + text).replace("\nput ", " " + LINE_START + " ").split()
+        if len(words) != 4 * count or words[::4].count(LINE_START) != count:
+            return 0
+        values = list(map(float, words[2::4]))
+        timestamps = array("q", map(int, words[3::4]))
+    except (ValueError, OverflowError):  # not UTF-8, not a number, more than 64 bits
+        return 0
+    for key, value, timestamp in zip(words[1::4], values, timestamps):
+        store.put(key, value, timestamp)
+    return count

@@ -1,0 +1,224 @@
+"""A blocking client.
+
+Owns one connection and the reading of replies. Shares no code with the server: it shows what a
+client needs to know, which is the protocol alone.
+"""
+
+import selectors
+import socket
+import time
+from typing import Dict, Iterable, List, Optional, Tuple, Union
+
+Value = Union[float, str]  # what float() takes
+Timestamp = Union[int, str]  # seconds; what int() takes
+Measurement = Tuple[str, Value, Timestamp]  # key, value, timestamp
+Metrics = Dict[str, List[Tuple[int, float]]]
+
+RECEIVE_BYTES = 64 * 1024
+
+# put_many hands so many bytes to the socket in one call.
+SEND_BYTES = 64 * 1024
+
+REPLY_END = b"\n\n"
+
+
+class ClientError(Exception):
+    """A request failed: refused here or by the server, or the connection did."""
+
+
+class Client:
+    """A connection to a metrics server, open until ``close``; also a context manager.
+
+    ``timeout`` is how many seconds the server may stay silent (None: as long as it likes). Every
+    method, the constructor too, raises ClientError when it fails. After a failure of the connection
+    (a time-out, an end of file) its replies can no longer be told apart, so it is closed, and every
+    later call fails; after an error reply it goes on.
+    """
+
+    def __init__(self, host: str, port: int, timeout: Optional[float] = None) -> None:
+        self._timeout = timeout
+        self._received = bytearray()
+        try:
+            self._socket = socket.create_connection((host, port), timeout)
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise ClientError("cannot connect to {}:{}: {}".format(host, port, error)) from error
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection. Closing twice is harmless."""
+        self._socket.close()
+
+    def put(self, key: str, value: Value, timestamp: Optional[Timestamp] = None) -> None:
+        """Store one measurement, at the present time unless a timestamp is given."""
+        self._request(_put_line(key, value, timestamp))
+
+    def get(self, key: str) -> Metrics:
+        """Return ``{key: [(timestamp, value), ...]}``, sorted by timestamp; ``*`` is every key.
+
+        A key without measurements is not in the result.
+        """
+        metrics = {}  # type: Metrics
+        for row in self._request(_line("get", key)):
+            words = row.split()
+            try:
+                name, value, timestamp = words
+                point = int(timestamp), float(value)
+            except ValueError:
+                raise ClientError("malformed row in the reply: {!r}".format(row)) from None
+            metrics.setdefault(name, []).append(point)
+        for points in metrics.values():
+            points.sort(key=lambda point: point[0])
+        return metrics
+
+    def put_many(self, measurements: Iterable[Measurement]) -> None:
+        """Store any number of measurements without waiting for each reply.
+
+        Nothing is sent if one of them would break the protocol's framing. If the server refuses
+        some, the others are stored all the same, and the error names the first one refused.
+        """
+        lines = []  # type: List[bytes]
+        for number, measurement in enumerate(measurements):
+            try:
+                lines.append(_put_line(*measurement))
+            except (ClientError, TypeError) as error:
+                raise ClientError("measurement {}: {}".format(number, error)) from None
+        refused = self._pipeline(lines)
+        if refused:
+            number, reason = refused[0]
+            line = lines[number].decode().strip()
+            raise ClientError(
+                "measurement {} refused ({}): {}; {} of {} refused in all".format(
+                    number, reason, line, len(refused), len(lines)
+                )
+            )
+
+    def _request(self, line: bytes) -> List[str]:
+        """Send one request; return the lines of data in the reply."""
+        try:
+            self._expect_silence()
+            self._socket.sendall(line)
+            reply = self._read_reply()
+        except OSError as error:
+            raise self._broken(error) from error
+        return _data_lines(reply)
+
+    def _read_reply(self) -> bytes:
+        """Read up to the blank line that ends a reply; return what comes before it."""
+        searched = 0
+        while True:
+            end = self._received.find(REPLY_END, max(searched - 1, 0))
+            if end >= 0:
+                reply = bytes(self._received[:end])
+                del self._received[: end + len(REPLY_END)]
+                return reply
+            searched = len(self._received)
+            self._receive()
+
+    def _receive(self) -> None:
+        data = self._socket.recv(RECEIVE_BYTES)
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        self._received += data
+
+    def _expect_silence(self) -> None:
+        """Make sure that nothing unread is taken for the reply to the next request."""
+        if self._socket.fileno() < 0:
+            raise ConnectionError("the connection is closed")
+        if not self._received:
+            self._socket.settimeout(0)
+            try:
+                if not self._socket.recv(1, socket.MSG_PEEK):
+                    raise ConnectionError("the server closed the connection")
+            except BlockingIOError:
+                return
+            finally:
+                self._socket.settimeout(self._timeout)
+        raise ConnectionError("the server sent more than one reply")
+
+    def _pipeline(self, lines: List[bytes]) -> List[Tuple[int, str]]:
+        """Send requests and read their replies at the same time; return the errors by position.
+
+        Whoever only writes, and reads when all is written, may wait for ever: the server stops
+        reading while its own replies find no reader.
+        """
+        outgoing = memoryview(b"".join(lines))
+        answers = []  # type: List[bytes]
+        try:
+            self._expect_silence()
+            self._socket.settimeout(0)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                while len(answers) < len(lines):
+                    ready = selector.select(self._timeout)
+                    if not ready:
+                        raise socket.timeout("timed out")
+                    _, events = ready[0]
+                    if events & selectors.EVENT_READ:
+                        self._receive()
+                        answers += self._take_answers()
+                    if events & selectors.EVENT_WRITE:
+                        outgoing = outgoing[self._socket.send(outgoing[:SEND_BYTES]) :]
+                        if not outgoing:
+                            selector.modify(self._socket, selectors.EVENT_READ)
+            self._socket.settimeout(self._timeout)
+        except OSError as error:
+            raise self._broken(error) from error
+        return self._errors(answers, len(lines))
+
+    def _take_answers(self) -> List[bytes]:
+        """Take every whole reply that has been received, each without the blank line at its end."""
+        end = self._received.rfind(REPLY_END) + 1
+        if not end:
+            return []
+        answers = bytes(self._received[: end - 1]).split(REPLY_END)
+        del self._received[: end + 1]
+        return answers
+
+    def _errors(self, answers: List[bytes], expected: int) -> List[Tuple[int, str]]:
+        if len(answers) > expected:
+            raise self._broken(ConnectionError("the server sent too many replies"))
+        errors = []
+        for number, answer in enumerate(answers):
+            if answer != b"ok":
+                status, _, reason = answer.decode("utf-8", "replace").partition("\n")
+                if status != "error":
+                    raise self._broken(ConnectionError("malformed reply: {!r}".format(answer)))
+                errors.append((number, reason))
+        return errors
+
+    def _broken(self, error: OSError) -> ClientError:
+        self.close()
+        return ClientError(str(error))
+
+
+def _data_lines(reply: bytes) -> List[str]:
+    try:
+        status, *data = reply.decode().split("\n")
+    except UnicodeDecodeError:
+        raise ClientError("malformed reply: not UTF-8") from None
+    if status == "error":
+        raise ClientError(" ".join(data) or "error")
+    if status != "ok":
+        raise ClientError("malformed reply: {!r} is no status".format(status))
+    return data
+
+
+def _put_line(key: str, value: Value, timestamp: Optional[Timestamp] = None) -> bytes:
+    return _line("put", key, value, int(time.time()) if timestamp is None else timestamp)
+
+
+def _line(command: str, *arguments: object) -> bytes:
+    """A request. Raises ClientError if an argument would not arrive as the one word that it is."""
+    words = [str(argument) for argument in arguments]
+    for word in words:
+        if word.split() != [word]:
+            raise ClientError("{!r} is empty or holds white space".format(word))
+    try:
+        return " ".join([command, *words, "\n"]).encode()
+    except UnicodeEncodeError as error:
+        raise ClientError(str(error)) from None

@@ -1,0 +1,159 @@
+"""One client's socket and what is left to send to it.
+
+Owns receiving, sending, the interest in one or the other, and closing. Does not know what the bytes
+mean: that is its session.
+"""
+
+import logging
+import socket
+from typing import Callable, Tuple
+
+from metricsd.reactor import READ, WRITE, Reactor
+from metricsd.session import Session
+
+logger = logging.getLogger("metricsd")
+
+# One receive, in bytes. Larger ones hold the loop longer for one client; from 128 KiB on, malloc
+# maps and unmaps memory for each.
+RECEIVE_BYTES = 16 * 1024
+
+# A connection that the server ends keeps reading, and dropping what it reads, for so many seconds:
+# closing a socket with unread input makes TCP throw away the replies that are still under way.
+LINGER_SECONDS = 2.0
+
+
+class Connection:
+    """A client. It is listening or talking, never both: nothing is read while a reply is unsent.
+
+    So a client that asks faster than it reads is slowed down by TCP, and its buffers are bounded.
+    """
+
+    __slots__ = (
+        "_address",
+        "_input_ended",
+        "_lingering",
+        "_on_close",
+        "_outbox",
+        "_reactor",
+        "_session",
+        "_socket",
+        "last_active",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Tuple[object, ...],
+        session: Session,
+        reactor: Reactor,
+        on_close: Callable[["Connection"], None],
+    ) -> None:
+        """Begin to listen to a non-blocking socket. Raises OSError if it can't be watched."""
+        self._socket = sock
+        self._address = address  # as accept told it: the peer may be gone when we come to ask
+        self._session = session
+        self._reactor = reactor
+        self._on_close = on_close
+        self._outbox = bytearray()
+        self._input_ended = False
+        self._lingering = False
+        self.last_active = reactor.clock()
+        self._watch()
+
+    def __repr__(self) -> str:
+        return "<Connection {} outbox={}>".format(self._address, len(self._outbox))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is pending in either direction."""
+        return not self._talking and self._session.idle
+
+    def end_input(self) -> None:
+        """Answer what has arrived, then close: as if the client had said that this is all."""
+        try:
+            # What waits in the socket is still received; after it comes the end of input.
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """End the connection now. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._reactor.forget(self._socket)
+        self._socket.close()
+        self._on_close(self)
+
+    @property
+    def _closed(self) -> bool:
+        return self._socket.fileno() < 0
+
+    @property
+    def _talking(self) -> bool:
+        return bool(self._outbox) or self._session.unfinished
+
+    def _on_ready(self) -> None:
+        """First phase of a turn: take in what has come, or go on with what there is to say."""
+        try:
+            if not self._talking:
+                self._receive()
+            if not self._outbox:
+                self._outbox += self._session.replies()
+            self._reactor.after_commit(self._on_commit)
+        except (BlockingIOError, InterruptedError):
+            pass  # not ready after all; the loop comes back
+        except Exception as error:
+            self._fail(error)
+
+    def _on_commit(self) -> None:
+        """Last phase: send once, and decide what to wait for."""
+        try:
+            if not self._closed:
+                self.last_active = self._reactor.clock()
+                self._send()
+                self._watch()
+        except Exception as error:
+            self._fail(error)
+
+    def _receive(self) -> None:
+        data = self._socket.recv(RECEIVE_BYTES)
+        self._input_ended = not data
+        self._session.receive(data, len(data) == RECEIVE_BYTES and self._more_waiting())
+
+    def _more_waiting(self) -> bool:
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except (BlockingIOError, InterruptedError):
+            return False
+
+    def _send(self) -> None:
+        if not self._outbox:
+            return
+        try:
+            del self._outbox[: self._socket.send(self._outbox)]
+        except (BlockingIOError, InterruptedError):
+            pass  # all of it waits until the socket is writable
+
+    def _watch(self) -> None:
+        """Derive from the buffers what to wait for. This is the only place that decides it."""
+        if self._talking:
+            self._reactor.watch(self._socket, WRITE, self._on_ready)
+        elif self._input_ended:
+            self.close()
+        else:
+            if self._session.over and not self._lingering:
+                self._linger()
+            self._reactor.watch(self._socket, READ, self._on_ready)
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self._socket.shutdown(socket.SHUT_WR)
+        self._reactor.call_later(LINGER_SECONDS, self.close)
+
+    def _fail(self, error: Exception) -> None:
+        """End this connection and no other: the network failed it, or we did."""
+        if isinstance(error, OSError):
+            logger.debug("%r: %s", self, error)
+        else:
+            logger.error("%r: closed by a fault in the server", self, exc_info=error)
+        self.close()

@@ -1,0 +1,203 @@
+"""The server: puts the parts together, sets the limits, and ends in good order.
+
+Owns the store, the listener and the open connections. Does not know what is said on them.
+"""
+
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from typing import Any, Iterator, List, Optional, Set, Tuple, cast
+
+from metricsd.connection import Connection
+from metricsd.lines import MAX_LINE_BYTES
+from metricsd.listener import Address, Listener
+from metricsd.reactor import Reactor
+from metricsd.session import Session
+from metricsd.store import Store
+
+try:
+    import resource
+except ImportError:  # not a POSIX system
+    resource = None  # type: ignore[assignment]
+
+logger = logging.getLogger("metricsd")
+
+MAX_CONNECTIONS = 20000  # the default limit; an idle connection takes about 2 KiB
+
+# After stop(), clients that are still owed something have so many seconds to take it.
+STOP_SECONDS = 5.0
+
+# Idle connections are looked for so many times in an idle time: one is closed a tenth late at most.
+IDLE_CHECKS = 10
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Server:
+    """A metrics server for embedding and for tests: a context manager that listens from the start.
+
+    ``max_connections`` clients are served at a time, more wait. A request line is at most
+    ``max_line_bytes`` long. A connection with nothing pending is closed after ``idle_timeout``
+    seconds (None: never). Raises OSError if it can't listen on ``host`` and ``port``; port 0 takes
+    any that is free, see ``address``.
+    """
+
+    def __init__(
+        self,
+        host: Optional[str],
+        port: int,
+        max_connections: int = MAX_CONNECTIONS,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        idle_timeout: Optional[float] = None,
+    ) -> None:
+        self._max_connections = max_connections
+        self._max_line_bytes = max_line_bytes
+        self._idle_timeout = idle_timeout
+        self._store = Store()
+        self._connections = set()  # type: Set[Connection]
+        self._reactor = Reactor()
+        self._serving = threading.RLock()  # held by serve_forever
+        try:
+            self._listener = Listener(host, port, self._reactor, self._has_room, self._open)
+        except BaseException:
+            self._reactor.close()
+            raise
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def addresses(self) -> List[Tuple[str, int]]:
+        """Each host and port it listens on, as numbers; the host name may stand for several."""
+        return [cast(Tuple[str, int], address[:2]) for address in self._listener.addresses]
+
+    @property
+    def address(self) -> Tuple[str, int]:
+        """The first of ``addresses``."""
+        return self.addresses[0]
+
+    def serve_forever(self) -> None:
+        """Serve until ``stop`` is called, then answer what has arrived, within STOP_SECONDS."""
+        with self._serving:
+            if self._idle_timeout:
+                self._reactor.call_later(self._idle_timeout / IDLE_CHECKS, self._close_idle)
+            self._reactor.run()
+            self._finish()
+
+    def stop(self) -> None:
+        """Let ``serve_forever`` end. Does not wait. Safe from any thread and signal handler."""
+        self._reactor.stop()
+
+    def close(self) -> None:
+        """Stop, wait for ``serve_forever`` to end, and close every socket."""
+        self.stop()
+        with self._serving:
+            self._listener.close()
+            for connection in list(self._connections):
+                connection.close()
+            self._reactor.close()
+
+    @property
+    def wake_descriptor(self) -> int:
+        """The descriptor for signal.set_wakeup_fd; see Reactor."""
+        return self._reactor.wake_descriptor
+
+    def _has_room(self) -> bool:
+        return len(self._connections) < self._max_connections
+
+    def _open(self, sock: socket.socket, address: Address) -> None:
+        session = Session(self._store, self._max_line_bytes)
+        self._connections.add(Connection(sock, address, session, self._reactor, self._on_close))
+
+    def _on_close(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._listener.resume()
+
+    def _close_idle(self) -> None:
+        assert self._idle_timeout is not None
+        long_ago = self._reactor.clock() - self._idle_timeout
+        for connection in list(self._connections):
+            if connection.last_active <= long_ago and connection.idle:
+                connection.close()
+        self._reactor.call_later(self._idle_timeout / IDLE_CHECKS, self._close_idle)
+
+    def _finish(self) -> None:
+        self._listener.accept_waiting()
+        self._listener.close()
+        for connection in list(self._connections):
+            connection.end_input()
+        deadline = self._reactor.clock() + STOP_SECONDS
+        while self._connections:
+            left = deadline - self._reactor.clock()
+            if left <= 0:
+                logger.warning("%d clients cut off while stopping", len(self._connections))
+                return
+            self._reactor.turn(left)
+
+
+def run_server(host: Optional[str], port: int, **limits: Any) -> None:
+    """Serve on an address until SIGINT or SIGTERM; ``limits`` are those of Server.
+
+    In a thread other than the main one, where Python allows no signal handlers, it serves until the
+    process ends. Raises OSError if it can't listen.
+    """
+    _raise_descriptor_limit()
+    with Server(host, port, **limits) as server:
+        _announce(server.addresses)
+        with _stopped_by_signals(server):
+            server.serve_forever()
+    logger.info("stopped")
+
+
+def _announce(addresses: List[Tuple[str, int]]) -> None:
+    logger.info("listening on %s", " and ".join(format_address(*address) for address in addresses))
+    for host, _ in addresses:
+        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            logger.warning(
+                "%s can be reached from other machines, and the protocol has no access control: "
+                "anyone who reaches it can read and write every metric",
+                host,
+            )
+
+
+def format_address(host: str, port: int) -> str:
+    """``127.0.0.1:8888``, or for IPv6 ``[::1]:8888``."""
+    return ("[{}]:{}" if ":" in host else "{}:{}").format(host, port)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(server: Server) -> Iterator[None]:
+    """SIGINT and SIGTERM stop the server; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_signal: int, _frame: object) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        server.stop()
+
+    before = [signal.signal(number, handle) for number in STOP_SIGNALS]
+    wake_before = signal.set_wakeup_fd(server.wake_descriptor)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wake_before)
+        for number, handler in zip(STOP_SIGNALS, before):
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _raise_descriptor_limit() -> None:
+    """Let this process open as many descriptors as the system allows it; each client takes one."""
+    if resource is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass  # macOS: "unlimited" can't be had; at the limit, clients wait

@@ -1,0 +1,46 @@
+"""A real server on a free port for each test that asks for one."""
+
+import contextlib
+import threading
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from metricsd import Server
+from tests.conversation import Conversation
+
+
+@contextlib.contextmanager
+def running(*arguments: Any, **limits: Any) -> Iterator[Server]:
+    """A server in a thread of its own; leaving waits for its end and shows what it raised."""
+    failures = []
+
+    def serve() -> None:
+        try:
+            server.serve_forever()
+        except BaseException as error:
+            failures.append(error)
+
+    with Server(*(arguments or ("127.0.0.1", 0)), **limits) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join(20)
+    assert not thread.is_alive()
+    assert not failures, failures
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def talk(server: Server) -> Iterator[Callable[..., Conversation]]:
+    """Open a conversation with the server; all are closed at the end of the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Conversation(server.address, **options))
