@@ -9,7 +9,8 @@ import logging
 import signal
 import socket
 import threading
-from typing import Any, Iterator, List, Optional, Set, Tuple, cast
+import time
+from typing import Any, Callable, Iterator, List, Optional, Set, Tuple, cast
 
 from metricsd.connection import Connection
 from metricsd.lines import MAX_LINE_BYTES
@@ -52,19 +53,22 @@ class Server:
         max_connections: int = MAX_CONNECTIONS,
         max_line_bytes: int = MAX_LINE_BYTES,
         idle_timeout: Optional[float] = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_connections = max_connections
         self._max_line_bytes = max_line_bytes
         self._idle_timeout = idle_timeout
         self._store = Store()
         self._connections = set()  # type: Set[Connection]
-        self._reactor = Reactor()
+        self._reactor = Reactor(clock)
         self._serving = threading.RLock()  # held by serve_forever
         try:
             self._listener = Listener(host, port, self._reactor, self._has_room, self._open)
         except BaseException:
             self._reactor.close()
             raise
+        if idle_timeout:
+            self._reactor.call_later(idle_timeout / IDLE_CHECKS, self._close_idle)
 
     def __enter__(self) -> "Server":
         return self
@@ -85,8 +89,6 @@ class Server:
     def serve_forever(self) -> None:
         """Serve until ``stop`` is called, then answer what has arrived, within STOP_SECONDS."""
         with self._serving:
-            if self._idle_timeout:
-                self._reactor.call_later(self._idle_timeout / IDLE_CHECKS, self._close_idle)
             self._reactor.run()
             self._finish()
 

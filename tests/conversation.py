@@ -1,9 +1,36 @@
 """A conversation with a server in raw bytes: what is sent is what the test wrote."""
 
+import random
 import socket
+import time
 from typing import Tuple
 
 SECONDS = 10.0  # a reply that takes longer is missing
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that the system gives to no client meanwhile.
+
+    A client that tries a port of the range from which its own comes may be connected to itself.
+    """
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def connect(port: int) -> "Conversation":
+    """A conversation, as soon as somebody listens on a port of this machine."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return Conversation(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "nobody listens"
 
 
 class Conversation:
@@ -15,7 +42,11 @@ class Conversation:
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(SECONDS)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         self.received = b""
 
     def __enter__(self) -> "Conversation":

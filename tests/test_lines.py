@@ -1,0 +1,60 @@
+"""Cutting a stream into lines."""
+
+import random
+
+import pytest
+
+from metricsd.lines import BLOCK_BYTES, LineBuffer
+from tests.script import pieces
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_lines_come_out_as_they_went_in(seed: int) -> None:
+    dice = random.Random(seed)
+    limit = dice.choice([10, 100, 50000])
+    lines = [b"x" * dice.randint(0, limit) + b"\n" for _ in range(50)]
+    buffer = LineBuffer(limit)
+    blocks = []
+    for piece in pieces(b"".join(lines), dice, dice.choice([3, 30, 30000])):
+        buffer.feed(piece)
+        block = buffer.take()
+        while block is not None:
+            assert block.endswith(b"\n")
+            assert len(block) <= max(BLOCK_BYTES, limit + 1)
+            blocks.append(block)
+            block = buffer.take()
+    assert b"".join(blocks) == b"".join(lines)
+    assert not buffer.inside_line
+
+
+def test_an_endless_line_costs_bounded_memory() -> None:
+    buffer = LineBuffer(1000)
+    longest = 0
+    for _ in range(1000):
+        buffer.feed(b"x" * 700)
+        longest = max(longest, len(buffer._buffer))
+        buffer.take()
+    assert longest < 1000 + 1 + 700
+    assert buffer.inside_line
+
+
+def test_no_byte_is_searched_twice() -> None:
+    """Counted: a line that arrives byte by byte costs its length, not its square."""
+
+    class Counting(bytearray):
+        searched = 0
+
+        def find(self, what, start=0, end=None):  # type: ignore[no-untyped-def,override]
+            Counting.searched += (len(self) if end is None else end) - start
+            return super().find(what, start, len(self) if end is None else end)
+
+        def rfind(self, what, start=0, end=None):  # type: ignore[no-untyped-def,override]
+            Counting.searched += max(min(len(self), end) - start, 0)
+            return super().rfind(what, start, end)
+
+    buffer = LineBuffer(10**6)
+    buffer._buffer = Counting()
+    for _ in range(40000):
+        buffer.feed(b"x")
+        assert buffer.take() is None
+    assert Counting.searched <= 2 * 40000

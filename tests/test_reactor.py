@@ -1,0 +1,233 @@
+"""The loop, with real descriptors and a clock that the test moves."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Iterator, List, Tuple
+
+import pytest
+
+from metricsd.reactor import READ, WRITE, Reactor
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reactor(clock: Clock) -> Iterator[Reactor]:
+    reactor = Reactor(clock)
+    yield reactor
+    reactor.close()
+
+
+@pytest.fixture
+def pairs() -> Iterator[List[Tuple[socket.socket, socket.socket]]]:
+    pairs = [socket.socketpair() for _ in range(3)]
+    yield pairs
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+Pairs = List[Tuple[socket.socket, socket.socket]]
+
+
+def test_a_turn_reads_all_then_commits_once_then_writes_all(reactor: Reactor, pairs: Pairs) -> None:
+    steps = []  # type: List[str]
+
+    def read() -> None:
+        steps.append("read")
+        reactor.after_commit(lambda: steps.append("write"))
+
+    reactor.commit = lambda: steps.append("commit")
+    for ours, theirs in pairs:
+        reactor.watch(ours, READ, read)
+        theirs.send(b"x")
+    reactor.turn(0)
+    assert steps == ["read"] * 3 + ["commit"] + ["write"] * 3
+
+
+def test_a_write_is_not_repeated_in_the_next_turn(reactor: Reactor) -> None:
+    steps = []  # type: List[str]
+    reactor.after_commit(lambda: steps.append("write"))
+    reactor.turn(0)
+    reactor.turn(0)
+    assert steps == ["write"]
+
+
+def test_interest_can_change(reactor: Reactor, pairs: Pairs) -> None:
+    ours, theirs = pairs[0]
+    steps = []  # type: List[str]
+    theirs.send(b"x")
+    reactor.watch(ours, READ, lambda: steps.append("first"))
+    reactor.turn(0)
+    reactor.watch(ours, WRITE, lambda: steps.append("writable"))
+    reactor.turn(0)
+    reactor.watch(ours, WRITE, lambda: steps.append("another callback"))
+    reactor.turn(0)
+    reactor.forget(ours)
+    reactor.forget(ours)
+    reactor.turn(0)
+    assert steps == ["first", "writable", "another callback"]
+
+
+def test_a_stale_event_is_dropped(reactor: Reactor, pairs: Pairs) -> None:
+    """Whichever of the three comes first closes the others, which are ready in the same turn."""
+    called = []  # type: List[int]
+
+    def close_the_others(mine: int) -> None:
+        called.append(mine)
+        for number, (ours, _) in enumerate(pairs):
+            if number != mine:
+                reactor.forget(ours)
+                ours.close()
+
+    for number, (ours, theirs) in enumerate(pairs):
+        reactor.watch(ours, READ, lambda number=number: close_the_others(number))  # type: ignore
+        theirs.send(b"x")
+    reactor.turn(0)
+    assert len(called) == 1
+
+
+def test_a_descriptor_that_is_another_s_by_now_gets_no_stale_event(
+    reactor: Reactor, pairs: Pairs
+) -> None:
+    called = []  # type: List[str]
+    reborn = []  # type: List[socket.socket]
+
+    def replace(number: int) -> None:
+        called.append("first")
+        other = pairs[1 - number][0]
+        descriptor = other.fileno()
+        reactor.forget(other)
+        other.close()
+        reborn.append(socket.socket())
+        assert reborn[0].fileno() == descriptor
+        reactor.watch(reborn[0], WRITE, lambda: called.append("reborn"))
+
+    for number in (0, 1):
+        reactor.watch(pairs[number][0], READ, lambda number=number: replace(number))  # type: ignore
+        pairs[number][1].send(b"x")
+    reactor.turn(0)
+    assert called == ["first"]
+    reactor.forget(reborn[0])
+    reborn[0].close()
+
+
+def test_a_hang_up_counts_as_ready_whatever_is_watched(reactor: Reactor, pairs: Pairs) -> None:
+    ours, theirs = pairs[0]
+    called = []  # type: List[int]
+    ours.setblocking(False)
+    try:
+        while True:
+            ours.send(b"x" * 65536)
+    except BlockingIOError:
+        pass
+    reactor.watch(ours, WRITE, lambda: called.append(1))
+    reactor.turn(0)
+    assert called == []
+    theirs.close()
+    reactor.turn(0)
+    assert called == [1]
+
+
+def test_timers_run_when_they_are_due_and_in_order(reactor: Reactor, clock: Clock) -> None:
+    steps = []  # type: List[str]
+    reactor.call_later(2, lambda: steps.append("two"))
+    reactor.call_later(1, lambda: steps.append("one"))
+    reactor.call_later(1, lambda: steps.append("one again"))
+    reactor.turn(0)
+    assert steps == []
+    clock.now += 1
+    reactor.turn()
+    assert steps == ["one", "one again"]
+    clock.now += 5
+    reactor.turn()
+    assert steps == ["one", "one again", "two"]
+
+
+def test_a_timer_can_set_itself_again(reactor: Reactor, clock: Clock) -> None:
+    times = []  # type: List[float]
+
+    def again() -> None:
+        times.append(clock.now)
+        reactor.call_later(10, again)
+
+    reactor.call_later(10, again)
+    for _ in range(30):
+        clock.now += 1
+        reactor.turn(0)
+    assert times == [1010.0, 1020.0, 1030.0]
+
+
+def test_a_wait_ends_when_a_timer_is_due() -> None:
+    reactor = Reactor()
+    called = []  # type: List[int]
+    reactor.call_later(0.05, lambda: called.append(1))
+    reactor.turn(30)
+    assert called == [1]
+    reactor.close()
+
+
+def test_a_timer_in_the_far_future_is_no_error(reactor: Reactor) -> None:
+    reactor.call_later(1e300, lambda: None)
+    reactor.after_commit(reactor.stop)
+    reactor.turn(0)
+    reactor.turn()  # the stop has woken it
+
+
+def test_stop_from_another_thread() -> None:
+    reactor = Reactor()
+    thread = threading.Thread(target=reactor.run)
+    thread.start()
+    reactor.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    reactor.close()
+    reactor.stop()  # afterwards it is harmless
+
+
+def test_stop_before_run_is_not_lost(reactor: Reactor) -> None:
+    reactor.stop()
+    reactor.run()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals between processes")
+def test_a_signal_wakes_the_loop_even_just_before_the_wait() -> None:
+    """The handler only sets a flag; what ends the wait is the byte on the wake descriptor."""
+    reactor = Reactor()
+    flag = []  # type: List[int]
+    before = signal.signal(signal.SIGUSR1, lambda *_: flag.append(1))
+    descriptor = signal.set_wakeup_fd(reactor.wake_descriptor)
+    try:
+        started = time.monotonic()
+        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        reactor.turn(30)
+        assert flag
+        assert time.monotonic() - started < 10
+        timer.join()
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        signal.signal(signal.SIGUSR1, before)
+        reactor.close()
+
+
+def test_a_refused_watch_leaves_no_trace(reactor: Reactor, pairs: Pairs) -> None:
+    ours, _ = pairs[0]
+    with pytest.raises(OSError), open(os.devnull) as file:  # epoll takes no plain file
+        reactor.watch(file, READ, lambda: None)  # type: ignore[arg-type]
+    reactor.watch(ours, READ, lambda: None)
+    reactor.turn(0)

@@ -1,0 +1,534 @@
+"""The whole server over real sockets: what clients do to it, and what it does at its limits."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import resource
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from typing import Callable, List
+
+import pytest
+
+from metricsd import Server, listener, run_server
+from metricsd import server as server_module
+from tests.conftest import running
+from tests.conversation import Conversation, connect, free_port
+from tests.model import Model
+from tests.script import lines, pieces
+from tests.test_session import SEED_DIALOGUE
+
+Talk = Callable[..., Conversation]
+OK = b"ok\n\n"
+WRONG = b"error\nwrong command\n\n"
+
+
+def test_seed_dialogue(talk: Talk) -> None:
+    client = talk()
+    for request, reply in SEED_DIALOGUE:
+        assert client.ask(request) == reply
+
+
+def test_seed_check_script(talk: Talk) -> None:
+    """Every step of the course's own check, in the bytes that its client sends."""
+    first, second = talk(), talk()
+    assert first.ask(b"get wrong command test\n\n") == WRONG
+    for client in (first, first, first, second):
+        assert client.ask(b"get some_key\n") == OK
+    for client, request in [
+        (first, b"put k1 0.25 1\n"),
+        (second, b"put k1 2.156 2\n"),
+        (first, b"put k1 0.35 3\n"),
+        (second, b"put k2 30 4\n"),
+        (first, b"put k2 40 5\n"),
+        (first, b"put k2 41 5\n"),
+    ]:
+        assert client.ask(request) == OK
+    everything = b"ok\nk1 0.25 1\nk1 2.156 2\nk1 0.35 3\nk2 30.0 4\nk2 41.0 5\n\n"
+    assert first.ask(b"get *\n") == everything
+    assert second.ask(b"get k2\n") == b"ok\nk2 30.0 4\nk2 41.0 5\n\n"
+    assert first.ask(b"get k3\n") == OK
+
+
+def test_clients_share_one_store_and_nothing_else(talk: Talk) -> None:
+    first, second = talk(), talk()
+    first.socket.sendall(b"put a 1")
+    assert second.ask(b"get *\n") == OK
+    assert second.ask(b"\xff\n") == WRONG
+    assert first.ask(b" 1\n") == OK
+    assert second.ask(b"get *\n") == b"ok\na 1.0 1\n\n"
+
+
+@pytest.mark.parametrize("longest", [3, 1000, 100000])
+def test_mixed_script_in_pieces(talk: Talk, longest: int) -> None:
+    dice = random.Random(longest)
+    data = b"".join(line + b"\n" for line in lines(longest, 2000))
+    client = talk()
+    reader = threading.Thread(target=lambda: [client.socket.sendall(p) for p in cut] and None)
+    cut = pieces(data, dice, longest)
+    reader.start()
+    expected = Model().stream(data)
+    assert client.read(expected.count(b"\n\n")) == expected
+    reader.join()
+
+
+def test_half_close_is_answered_then_closed(talk: Talk) -> None:
+    client = talk()
+    client.socket.sendall(b"put a 1 1\nget a\nput a 1 15")
+    client.no_more()
+    assert client.rest() == OK + b"ok\na 1.0 1\n\n"
+    assert talk().ask(b"get a\n") == b"ok\na 1.0 1\n\n"
+
+
+def test_half_close_with_a_reply_larger_than_every_buffer(talk: Talk) -> None:
+    filler = talk()
+    puts = b"".join(b"put k 0.25 %d\n" % timestamp for timestamp in range(100000))
+    with contextlib.ExitStack() as stack:
+        thread = threading.Thread(target=filler.socket.sendall, args=(puts,))
+        stack.callback(thread.join)
+        thread.start()
+        assert filler.read(100000) == OK * 100000
+    client = talk(receive_buffer=4096)
+    client.socket.sendall(b"get k\n" * 3)
+    client.no_more()
+    rows = b"".join(b"k 0.25 %d\n" % timestamp for timestamp in range(100000))
+    assert client.rest() == (b"ok\n" + rows + b"\n") * 3
+
+
+def test_an_orderly_close_in_the_middle_of_a_line_stores_nothing(talk: Talk) -> None:
+    client = talk()
+    client.socket.sendall(b"put a 1 15")
+    client.no_more()
+    assert client.rest() == b""
+    assert talk().ask(b"get *\n") == OK
+
+
+def test_resets_at_every_stage_leave_the_others_alone(talk: Talk) -> None:
+    witness = talk()
+    for request in (b"", b"put a 1", b"get *\n", b"put a 1 1\n" * 5000, b"get a\n" * 5000):
+        for _ in range(5):
+            client = talk()
+            client.socket.sendall(request)
+            client.reset()
+            assert witness.ask(b"get nobody\n") == OK
+
+
+def test_a_client_that_does_not_read_is_slowed_down_and_the_others_are_not(talk: Talk) -> None:
+    witness = talk()
+    witness.ask(b"".join(b"put k 0.25 %d\n" % t for t in range(1000)), 1000)
+    greedy = talk(receive_buffer=4096)
+    greedy.socket.settimeout(0.3)
+    sent = 0
+    with contextlib.suppress(socket.timeout):
+        while sent < 50 * 1024 * 1024:
+            sent += greedy.socket.send(b"get k\n" * 1000)
+    assert sent < 50 * 1024 * 1024  # the server has stopped reading
+    assert witness.ask(b"get nobody\n") == OK
+    greedy.socket.settimeout(10)
+    reply = b"ok\n" + b"".join(b"k 0.25 %d\n" % t for t in range(1000)) + b"\n"
+    assert greedy.read(20) == reply * 20
+
+
+def test_blank_lines_that_fill_several_receives_are_one_arrival() -> None:
+    """The bytes wait in the kernel before the server looks, so they are there together."""
+    with Server("127.0.0.1", 0) as server:
+        with Conversation(server.address) as first, Conversation(server.address) as second:
+            first.socket.sendall(b"\n" * 16384 * 2)
+            second.socket.sendall(b"\n" * 16384 + b"get k\n" + b"\n" * 16384)
+            first.no_more()
+            second.no_more()
+            server.stop()
+            server.serve_forever()
+            assert first.rest() == WRONG
+            assert second.rest() == OK
+
+
+def test_a_browser_can_not_store_anything(server: Server, talk: Talk) -> None:
+    url = "http://{}:{}/x".format(*server.address)
+    body = b"put a 1 1\r\nput b 2 2\r\n" * 10000
+    with pytest.raises(Exception):  # whatever urllib makes of a reply that is not HTTP
+        urllib.request.urlopen(urllib.request.Request(url, body), timeout=5)
+    assert talk().ask(b"get *\n") == OK
+
+
+def test_an_http_request_is_told_so_and_then_the_connection_ends(talk: Talk) -> None:
+    client = talk()
+    client.socket.sendall(b"POST /x HTTP/1.1\r\n\r\n" + b"put a 1 1\r\n" * 100000)
+    client.no_more()
+    assert client.rest() == WRONG
+    waiting = talk()
+    waiting.socket.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert waiting.rest() == WRONG
+
+
+def test_idle_burns_no_cpu(talk: Talk) -> None:
+    """With clients in every state: new, in mid-line, answered, and not reading."""
+    clients = [talk() for _ in range(4)]
+    clients[1].socket.sendall(b"put a 1")
+    clients[2].ask(b"".join(b"put a 1 %d\n" % t for t in range(2000)), 2000)
+    clients[3].socket.settimeout(0.2)
+    with contextlib.suppress(socket.timeout):
+        while True:
+            clients[3].socket.sendall(b"get a\n" * 1000)
+    before = time.process_time()
+    assert not threading.Event().wait(0.5)
+    assert time.process_time() - before < 0.05
+
+
+def test_many_clients_at_once(talk: Talk) -> None:
+    clients = [talk() for _ in range(300)]
+    for number, client in enumerate(clients):
+        client.socket.sendall(b"put k%d 1 1\nget k%d\n" % (number, number))
+    for number, client in enumerate(clients):
+        assert client.read(2) == OK + b"ok\nk%d 1.0 1\n\n" % number
+
+
+def test_partial_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets that take a few bytes at a time, or none at all, change nothing but the pace."""
+    dice = random.Random(3)
+
+    class Reluctant(socket.socket):
+        def send(self, data, *flags):  # type: ignore[no-untyped-def,override]
+            if dice.random() < 0.3:
+                raise BlockingIOError
+            return super().send(bytes(data[: dice.randint(1, 700)]), *flags)
+
+    def accept(self):  # type: ignore[no-untyped-def]
+        descriptor, address = socket.socket._accept(self)  # type: ignore[attr-defined]
+        return Reluctant(self.family, self.type, self.proto, fileno=descriptor), address
+
+    data = b"".join(line + b"\n" for line in lines(3, 500))
+    monkeypatch.setattr(listener.socket.socket, "accept", accept)
+    with running() as server, Conversation(server.address) as client:
+        expected = Model().stream(data)
+        assert client.ask(data, expected.count(b"\n\n")) == expected
+
+
+def answered(client: Conversation) -> bool:
+    client.socket.settimeout(0)
+    try:
+        return bool(client.socket.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+    finally:
+        client.socket.settimeout(10)
+
+
+class TestLimits:
+    def test_connections_wait_at_the_limit_without_a_spin(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with running(max_connections=2) as server, contextlib.ExitStack() as stack:
+            first, second, third, fourth = (
+                stack.enter_context(Conversation(server.address)) for _ in range(4)
+            )
+            assert first.ask(b"get k\n") == second.ask(b"get k\n") == OK
+            third.socket.sendall(b"get k\n")
+            fourth.socket.sendall(b"get k\n")
+            third.socket.settimeout(0.3)
+            before = time.process_time()
+            with pytest.raises(socket.timeout):
+                third.read()
+            assert time.process_time() - before < 0.05
+            assert first.ask(b"get k\n") == OK
+            third.socket.settimeout(10)
+            first.socket.close()
+            assert third.read() == OK
+            second.reset()
+            assert fourth.read() == OK
+        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+            "new clients wait: the limit of connections is reached"
+        ]
+
+    def test_connections_wait_at_the_descriptor_limit_without_a_spin(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listener, "PAUSE_SECONDS", 0.05)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with running() as server, contextlib.ExitStack() as stack:
+            first = stack.enter_context(Conversation(server.address))
+            assert first.ask(b"get k\n") == OK
+            second = stack.enter_context(Conversation(server.address))
+            second_served = second.ask(b"get k\n")
+            third = stack.enter_context(Conversation(server.address))
+            third.ask(b"get k\n")
+            waiting = socket.socket()
+            stack.callback(waiting.close)
+            taken = os.dup(waiting.fileno())
+            os.close(taken)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (taken, hard))  # not one more
+            try:
+                waiting.settimeout(0.4)
+                waiting.connect(server.address)
+                waiting.sendall(b"get k\n")
+                before = time.process_time()
+                with pytest.raises(socket.timeout):
+                    waiting.recv(100)
+                assert time.process_time() - before < 0.1
+                assert first.ask(b"get k\n") == second_served == OK
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            waiting.settimeout(10)
+            assert waiting.recv(100) == OK  # found out by looking again: nobody has left
+        messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert len(messages) == 1
+        assert "Too many open files" in messages[0]
+
+    def test_idle_connections_are_closed_and_others_are_not(self) -> None:
+        """With a clock that the test moves, in the test's own thread."""
+        now = [0.0]
+        with Server("127.0.0.1", 0, idle_timeout=10, clock=lambda: now[0]) as server:
+            turn = server._reactor.turn
+            with contextlib.ExitStack() as stack:
+                idle, halfway, unread, busy = (
+                    stack.enter_context(Conversation(server.address)) for _ in range(4)
+                )
+                idle.socket.sendall(b"put k 1 1\n")
+                halfway.socket.sendall(b"get k\nget ")
+                unread.socket.sendall(b"get k\n")
+                busy.socket.sendall(b"get k\n")
+                while not all(map(answered, (idle, halfway, unread, busy))):
+                    turn(0.01)
+                for connection in server._connections:
+                    if connection._address == unread.socket.getsockname():
+                        connection._outbox += b"not sent"
+                for _ in range(9):
+                    now[0] += 1
+                    busy.socket.sendall(b"get k\n")
+                    turn(1)
+                assert len(server._connections) == 4
+                now[0] += 2
+                turn(0)
+                assert len(server._connections) == 3
+                assert idle.rest() == OK
+                now[0] += 20
+                turn(0)
+                assert len(server._connections) == 2
+                assert busy.rest().count(b"ok") == 10
+                halfway.socket.sendall(b"k\n")
+                turn(1)
+                assert halfway.read(2) == b"ok\nk 1.0 1\n\n" * 2
+
+    def test_a_line_limit_of_one_s_own(self) -> None:
+        with running(max_line_bytes=5) as server, Conversation(server.address) as client:
+            assert client.ask(b"get k\nget kk\nget k\n", 3) == OK + WRONG + OK
+
+
+class TestAddresses:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "", None])
+    def test_kinds_of_hosts(self, host: str) -> None:
+        with running(host, 0) as server:
+            port = server.address[1]
+            for address, number in server.addresses:
+                assert number == port
+                there = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+                with Conversation((there, port)) as client:
+                    assert client.ask(b"get k\n") == OK
+
+    def test_a_port_in_use(self, server: Server) -> None:
+        with pytest.raises(OSError):
+            Server(*server.address)
+
+    @pytest.mark.parametrize("host", ["no.such.host.invalid", "a" * 100, ".."])
+    def test_an_unknown_host(self, host: str) -> None:
+        with pytest.raises(OSError):
+            Server(host, 0)
+
+    @pytest.mark.parametrize("port", [-1, 65536, 10**10])
+    def test_an_impossible_port(self, port: int) -> None:
+        with pytest.raises(OSError):
+            Server("127.0.0.1", port)
+
+
+class TestStopping:
+    def test_what_has_arrived_is_answered(self) -> None:
+        """Also from clients that have not been accepted yet."""
+        with Server("127.0.0.1", 0) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Conversation(server.address)) for _ in range(200)]
+            for client in clients:
+                client.socket.sendall(b"put k 1 1\nget k\nget ")
+            server.stop()
+            server.serve_forever()
+            for client in clients:
+                assert client.rest() == OK + b"ok\nk 1.0 1\n\n"
+
+    def test_a_client_that_does_not_read_is_cut_off_in_time(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(server_module, "STOP_SECONDS", 0.3)
+        with running() as server, Conversation(server.address, receive_buffer=4096) as client:
+            client.ask(b"".join(b"put k 0.25 %d\n" % t for t in range(2000)), 2000)
+            client.socket.settimeout(0.1)
+            with contextlib.suppress(socket.timeout):
+                while True:
+                    client.socket.sendall(b"get k\n" * 100)
+            started = time.monotonic()
+            server.stop()
+            server.close()
+            assert time.monotonic() - started < 5
+        assert "1 clients cut off while stopping" in caplog.text
+
+    def test_it_ends_under_load(self) -> None:
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(running())
+            done = threading.Event()
+            all_served = threading.Barrier(6)
+
+            def ask_for_ever() -> None:
+                with Conversation(server.address) as client:
+                    client.ask(b"get k\n")
+                    all_served.wait(10)
+                    with contextlib.suppress(EOFError, OSError):
+                        while not done.is_set():
+                            assert client.ask(b"put k 1 1\n" * 10, 10) == OK * 10
+
+            threads = [threading.Thread(target=ask_for_ever) for _ in range(5)]
+            for thread in threads:
+                thread.start()
+                stack.callback(thread.join)
+            stack.callback(done.set)
+            all_served.wait(10)
+            started = time.monotonic()
+            server.stop()
+            server.close()
+            assert time.monotonic() - started < 5
+
+    def test_leaving_the_context_stops_a_server_in_a_thread(self) -> None:
+        with Server("127.0.0.1", 0) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            with Conversation(server.address) as client:
+                assert client.ask(b"get k\n") == OK
+        thread.join(10)
+        assert not thread.is_alive()
+
+    def test_stopping_twice_and_after_the_end(self) -> None:
+        server = Server("127.0.0.1", 0)
+        server.stop()
+        server.serve_forever()
+        server.stop()
+        server.close()
+        server.close()
+        server.stop()
+
+
+class TestRunServer:
+    PROGRAM = "import sys, metricsd; metricsd.run_server('127.0.0.1', int(sys.argv[1]))"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_signals_end_it_cleanly(self, number: int) -> None:
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", self.PROGRAM, str(port)],
+            stderr=subprocess.PIPE,
+        )
+        with process, connect(port) as client:
+            assert client.ask(b"put k 1 1\n") == OK
+            client.socket.sendall(b"get k\n")
+            process.send_signal(number)
+            assert client.rest() == b"ok\nk 1.0 1\n\n"
+            assert process.wait(10) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+
+    def test_a_second_signal_ends_it_at_once(self) -> None:
+        port = free_port()
+        process = subprocess.Popen([sys.executable, "-c", self.PROGRAM, str(port)])
+        with process, connect(port) as client:
+            client.ask(b"".join(b"put k 0.25 %d\n" % t for t in range(2000)), 2000)
+            client.socket.settimeout(0.2)
+            with contextlib.suppress(socket.timeout):
+                while True:
+                    client.socket.sendall(b"get k\n" * 100)
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ConnectionError):
+                while True:  # until it has begun to stop, nobody having taken its replies
+                    Conversation(("127.0.0.1", port)).socket.close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(3) == -signal.SIGTERM
+
+    def test_in_a_thread_that_is_not_the_main_one(self) -> None:
+        port = free_port()
+        threading.Thread(target=run_server, args=("127.0.0.1", port), daemon=True).start()
+        with connect(port) as client:
+            assert client.ask(b"get k\n") == OK
+
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    def test_in_a_child_process(self, method: str) -> None:
+        port = free_port()
+        context = multiprocessing.get_context(method)
+        process = context.Process(target=run_server, args=("127.0.0.1", port))
+        process.start()
+        with connect(port) as client:
+            assert client.ask(b"get k\n") == OK
+        process.terminate()
+        process.join(10)
+        assert process.exitcode == 0
+
+    def test_signal_handlers_are_as_before(self) -> None:
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        run_server("127.0.0.1", 0)
+        timer.join()
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_no_descriptor_is_left_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with running() as server, contextlib.ExitStack() as stack:
+            for _ in range(20):
+                client = stack.enter_context(Conversation(server.address))
+                client.ask(b"get k\n")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_fault_of_ours_ends_one_connection_and_is_logged(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    witness = talk()
+    assert witness.ask(b"get k\n") == OK
+    victim = talk()
+
+    def fault(*_: object) -> None:
+        raise ZeroDivisionError("made by the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metricsd.session.run", fault)
+        victim.socket.sendall(b"get k\n")
+        assert victim.rest() == b""
+    assert witness.ask(b"get k\n") == OK
+    assert "made by the test" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_others_are_served_while_one_client_reads_a_lot(talk: Talk) -> None:
+    """Turn by turn: between two pieces of a large reply everyone else has a turn."""
+    witness = talk()
+    reader = talk()
+    reader.ask(b"".join(b"put k 0.25 %d\n" % t for t in range(50000)), 50000)
+    reader.socket.sendall(b"get k\n" * 20)
+    first = reader.socket.recv(1)
+    assert first == b"o"
+    served = 0
+    size = 20 * (4 + sum(len(b"k 0.25 %d\n" % t) for t in range(50000)))
+    received = len(first)
+    with selectors.DefaultSelector() as selector:
+        selector.register(reader.socket, selectors.EVENT_READ)
+        while received < size:
+            if selector.select(0):
+                received += len(reader.socket.recv(65536))
+            assert witness.ask(b"get nobody\n") == OK
+            served += 1
+    assert served > 100
+
+
