@@ -1,0 +1,139 @@
+"""``python3 -m metricsd`` as a user starts it."""
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+import pytest
+
+import metricsd
+from tests.conversation import Conversation
+
+ROOT = Path(metricsd.__file__).parent.parent
+COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "metricsd"]
+
+
+@contextlib.contextmanager
+def started(*options: str, command: List[str] = COMMAND) -> Iterator[Tuple["Process", int]]:
+    """The program on a free port, as soon as it says which."""
+    arguments = [*command, "--port", "0", *options]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline().decode()
+            address = re.search(r"listening on 127\.0\.0\.1:(\d+)$", line)
+            assert address, line
+            yield process, int(address.group(1))
+        finally:
+            process.kill()
+
+
+Process = subprocess.Popen
+
+
+def run(*options: str) -> Tuple[int, str]:
+    """Exit code and standard error of a run that should end by itself."""
+    process = subprocess.run(
+        [*COMMAND, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=str(ROOT), timeout=20
+    )
+    return process.returncode, process.stderr.decode()
+
+
+def test_a_whole_session_prints_nothing_but_the_log() -> None:
+    with started() as (process, port):
+        with Conversation(("127.0.0.1", port)) as client:
+            assert client.ask(b"put k 1 1\nget k\n\xff\n", 3).startswith(b"ok\n\nok\nk 1.0 1\n\n")
+            client.socket.sendall(b"get ")
+            client.no_more()
+            assert client.rest() == b""
+        for _ in range(5):
+            client = Conversation(("127.0.0.1", port))
+            client.socket.sendall(b"get *\n" * 1000)
+            client.reset()
+        with Conversation(("127.0.0.1", port)) as client:
+            assert client.ask(b"get k\n") == b"ok\nk 1.0 1\n\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        assert process.stderr is not None
+        lines = process.stderr.read().decode().splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("metricsd INFO: stopped")
+
+
+def test_options_reach_the_server() -> None:
+    with started("--max-line-bytes", "5", "--max-connections", "1", "--idle-timeout", "0.2") as (
+        _,
+        port,
+    ), Conversation(("127.0.0.1", port)) as client:
+        assert client.ask(b"get k\nget kk\n", 2) == b"ok\n\nerror\nwrong command\n\n"
+        with Conversation(("127.0.0.1", port)) as waiting:
+            waiting.socket.sendall(b"get k\n")
+            assert client.rest() == b""  # idle
+            assert waiting.read() == b"ok\n\n"
+
+
+def test_log_level() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--port", "0", "--host", "0.0.0.0", "--log-level", "warning"],
+        stderr=subprocess.PIPE,
+        cwd=str(ROOT),
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline().decode()
+        process.terminate()
+        assert process.wait(10) == 0
+        assert "WARNING: 0.0.0.0 can be reached from other machines" in line
+        assert process.stderr.read() == b""
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(1)
+        port = sock.getsockname()[1]
+        code, said = run("--port", str(port))
+    assert code == 1
+    assert said == (
+        "metricsd: cannot listen on 127.0.0.1:{}: Address already in use; "
+        "stop what listens there, or choose another --port\n".format(port)
+    )
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "256.1.1.1", "..", "203.0.113.1"])
+def test_an_impossible_host_is_one_clear_line(host: str) -> None:
+    code, said = run("--host", host, "--port", "0")
+    assert code == 1
+    assert said.startswith("metricsd: cannot listen on " + host)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--port", "65536"], ["--port", "-1"], ["--port", "http"], ["--port", ""],
+        ["--max-connections", "0"], ["--max-connections", "many"], ["--max-line-bytes", "-5"],
+        ["--idle-timeout", "0"], ["--idle-timeout", "nan"], ["--idle-timeout", "inf"],
+        ["--log-level", "loud"], ["--frobnicate"], ["--por", "1"], ["extra"], ["--port"],
+    ],
+)  # fmt: skip
+def test_a_bad_option_is_one_clear_line(options: List[str]) -> None:
+    code, said = run(*options)
+    assert code == 2
+    assert said.startswith("metricsd: ")
+    assert said.endswith(" (see --help)\n")
+    assert said.count("\n") == 1
+    if options[0] != "extra":
+        assert options[0] in said
+
+
+def test_version_and_help() -> None:
+    said = subprocess.check_output([*COMMAND, "--version"], cwd=str(ROOT)).decode()
+    assert said == "metricsd {}\n".format(metricsd.__version__)
+    said = subprocess.check_output([*COMMAND, "--help"], cwd=str(ROOT)).decode()
+    for word in ("--host", "--port", "--max-connections", "--idle-timeout", "127.0.0.1", "telnet"):
+        assert word in said
