@@ -10,7 +10,6 @@ import math
 import sys
 from typing import List, NoReturn, Optional
 
-
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.server import MAX_CONNECTIONS, format_address, run_server
 from metricsd.version import __version__
@@ -32,7 +31,8 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, "{}: {} (see --help)\n".format(self.prog, message))
+        """Say what is wrong and exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -53,7 +53,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         )
     except OSError as error:
         where = format_address(options.host, options.port)
-        print("metricsd: cannot listen on {}: {}".format(where, _advice(error)), file=sys.stderr)
+        print(f"metricsd: cannot listen on {where}: {_advice(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -107,9 +107,7 @@ def _whole_number(text: str, least: int, most: int) -> int:
     except ValueError:
         number = least - 1
     if not least <= number <= most:
-        raise argparse.ArgumentTypeError(
-            "{!r} is not a whole number from {} to {}".format(text, least, most)
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return number
 
 
@@ -119,7 +117,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError("{!r} is not a positive number of seconds".format(text))
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return seconds
 
 

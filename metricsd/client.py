@@ -41,7 +41,7 @@ class Client:
         try:
             self._socket = socket.create_connection((host, port), timeout)
         except (OSError, OverflowError, UnicodeError) as error:
-            raise ClientError("cannot connect to {}:{}: {}".format(host, port, error)) from error
+            raise ClientError(f"cannot connect to {host}:{port}: {error}") from error
 
     def __enter__(self) -> "Client":
         return self
@@ -62,14 +62,14 @@ class Client:
 
         A key without measurements is not in the result.
         """
-        metrics = {}  # type: Metrics
+        metrics: Metrics = {}
         for row in self._request(_line("get", key)):
             words = row.split()
             try:
                 name, value, timestamp = words
                 point = int(timestamp), float(value)
             except ValueError:
-                raise ClientError("malformed row in the reply: {!r}".format(row)) from None
+                raise ClientError(f"malformed row in the reply: {row!r}") from None
             metrics.setdefault(name, []).append(point)
         for points in metrics.values():
             points.sort(key=lambda point: point[0])
@@ -81,20 +81,19 @@ class Client:
         Nothing is sent if one of them would break the protocol's framing. If the server refuses
         some, the others are stored all the same, and the error names the first one refused.
         """
-        lines = []  # type: List[bytes]
+        lines: List[bytes] = []
         for number, measurement in enumerate(measurements):
             try:
                 lines.append(_put_line(*measurement))
             except (ClientError, TypeError) as error:
-                raise ClientError("measurement {}: {}".format(number, error)) from None
+                raise ClientError(f"measurement {number}: {error}") from None
         refused = self._pipeline(lines)
         if refused:
             number, reason = refused[0]
             line = lines[number].decode().strip()
             raise ClientError(
-                "measurement {} refused ({}): {}; {} of {} refused in all".format(
-                    number, reason, line, len(refused), len(lines)
-                )
+                f"measurement {number} refused ({reason}): {line}; "
+                f"{len(refused)} of {len(lines)} refused in all"
             )
 
     def _request(self, line: bytes) -> List[str]:
@@ -147,7 +146,7 @@ class Client:
         reading while its own replies find no reader.
         """
         outgoing = memoryview(b"".join(lines))
-        answers = []  # type: List[bytes]
+        answers: List[bytes] = []
         try:
             self._expect_silence()
             self._socket.settimeout(0)
@@ -187,7 +186,7 @@ class Client:
             if answer != b"ok":
                 status, _, reason = answer.decode("utf-8", "replace").partition("\n")
                 if status != "error":
-                    raise self._broken(ConnectionError("malformed reply: {!r}".format(answer)))
+                    raise self._broken(ConnectionError(f"malformed reply: {answer!r}"))
                 errors.append((number, reason))
         return errors
 
@@ -204,7 +203,7 @@ def _data_lines(reply: bytes) -> List[str]:
     if status == "error":
         raise ClientError(" ".join(data) or "error")
     if status != "ok":
-        raise ClientError("malformed reply: {!r} is no status".format(status))
+        raise ClientError(f"malformed reply: {status!r} is no status")
     return data
 
 
@@ -217,7 +216,7 @@ def _line(command: str, *arguments: object) -> bytes:
     words = [str(argument) for argument in arguments]
     for word in words:
         if word.split() != [word]:
-            raise ClientError("{!r} is empty or holds white space".format(word))
+            raise ClientError(f"{word!r} is empty or holds white space")
     try:
         return " ".join([command, *words, "\n"]).encode()
     except UnicodeEncodeError as error:

@@ -47,10 +47,10 @@ def get(store: Store, key: str) -> Iterator[bytes]:
     return chain((b"ok\n",), chain.from_iterable(found), (b"\n",))
 
 
-COMMANDS = {
+COMMANDS: Dict[str, Command] = {
     "put": Command(put, arguments=3),
     "get": Command(get, arguments=1),
-}  # type: Dict[str, Command]
+}
 
 
 def run(store: Store, words: List[str]) -> Reply:

@@ -61,7 +61,7 @@ class Connection:
         self._watch()
 
     def __repr__(self) -> str:
-        return "<Connection {} outbox={}>".format(self._address, len(self._outbox))
+        return f"<Connection {self._address} outbox={len(self._outbox)}>"
 
     @property
     def idle(self) -> bool:

@@ -46,8 +46,8 @@ class LineBuffer:
         """The next block of whole lines, each with its line feed, or None if there is none.
 
         In a block of several lines each is within the limit. A line over the limit comes alone. If
-        its end has not arrived, it comes cut off, still over the limit, with a line feed of its own,
-        and the rest of it is dropped.
+        its end has not arrived, it comes cut off, but still over the limit, with a line feed of
+        its own, and the rest of it is dropped.
         """
         buffer = self._buffer
         end = buffer.rfind(b"\n", self._searched, min(BLOCK_BYTES, self._limit + 1)) + 1

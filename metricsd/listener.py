@@ -57,7 +57,7 @@ class Listener:
         self._paused = True
         self._next_log = reactor.clock()
         self._sockets = _open_sockets(host, port)
-        self.addresses = [sock.getsockname() for sock in self._sockets]  # type: List[Address]
+        self.addresses: List[Address] = [sock.getsockname() for sock in self._sockets]
         self.resume()
 
     def resume(self) -> None:
@@ -130,7 +130,7 @@ class Listener:
 
 
 def _open_sockets(host: Optional[str], port: int) -> List[socket.socket]:
-    sockets = []  # type: List[socket.socket]
+    sockets: List[socket.socket] = []
     try:
         for family, address in _resolve(host, port):
             if sockets and port == 0:  # the port that the system chose for the first one
@@ -154,7 +154,7 @@ def _open_sockets(host: Optional[str], port: int) -> List[socket.socket]:
 def _resolve(host: Optional[str], port: int) -> List[Tuple[int, Address]]:
     """Every address of a host name, IPv4 first."""
     if not 0 <= port <= 65535:
-        raise OSError("a port is a number from 0 to 65535, not {}".format(port))
+        raise OSError(f"a port is a number from 0 to 65535, not {port}")
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -30,11 +30,11 @@ def one_file(start: str = "__main__") -> str:
 
     Raises ValueError if two modules give one name two meanings.
     """
-    names = []  # type: List[str]
+    names: List[str] = []
     _collect(start, names)
-    imports = set()  # type: Set[Tuple[str, str]]
-    seen = {}  # type: Dict[str, str]
-    parts = []  # type: List[str]
+    imports: Set[Tuple[str, str]] = set()
+    seen: Dict[str, str] = {}
+    parts: List[str] = []
     for name in names:
         source = (PACKAGE / (name + ".py")).read_text(encoding="utf-8")
         parts.append(_section(name, source, imports, seen))
@@ -50,14 +50,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python3 -m metricsd.onefile", description="Write the whole server as one module."
     )
-    parser.add_argument("path", metavar="PATH", help="the file to write; one that exists is replaced")
+    parser.add_argument("path", metavar="PATH", help="the file to write or replace")
     path = parser.parse_args(arguments).path
     try:
         Path(path).write_text(one_file(), encoding="utf-8")
     except OSError as error:
-        print("cannot write {}: {}".format(path, error.strerror), file=sys.stderr)
+        print(f"cannot write {path}: {error.strerror}", file=sys.stderr)
         return 1
-    print("wrote {}".format(path))
+    print(f"wrote {path}")
     return 0
 
 
@@ -82,21 +82,25 @@ def _section(name: str, source: str, imports: Set[Tuple[str, str]], seen: Dict[s
     """A module's text without its imports, its docstring as comments under a heading."""
     tree = ast.parse(source)
     lines = source.split("\n")
-    drop = set()  # type: Set[int]  # line numbers, from 0
+    drop: Set[int] = set()  # line numbers, from 0
     for node in tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             _note_import(node, lines[node.lineno - 1], imports)
             drop.add(node.lineno - 1)
         elif isinstance(node, ast.Assign) and _said_before(node, lines[node.lineno - 1], seen):
             drop.add(node.lineno - 1)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            _remember(node.target.id, name, seen)
         elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             _remember(node.name, name, seen)
     heading = (ast.get_docstring(tree) or "").split("\n")
     first = len(lines) - source.split('"""', 2)[2].count("\n")  # the line after the docstring
     kept = [line for number, line in enumerate(lines) if number >= first and number not in drop]
     title = "# {} {}.py {}".format("-" * 8, name, "-" * (78 - len(name)))
-    return "\n".join([title] + [("# " + line).rstrip() for line in heading]) + "\n\n" + (
-        "\n".join(kept).strip("\n") + "\n"
+    return (
+        "\n".join([title] + [("# " + line).rstrip() for line in heading])
+        + "\n\n"
+        + ("\n".join(kept).strip("\n") + "\n")
     )
 
 
@@ -111,13 +115,13 @@ def _note_import(node: ast.stmt, line: str, imports: Set[Tuple[str, str]]) -> No
 
 
 def _import_lines(imports: Set[Tuple[str, str]]) -> str:
-    plain = ["import {}\n".format(module) for module, name in sorted(imports) if not name]
+    plain = [f"import {module}\n" for module, name in sorted(imports) if not name]
     froms = []
     for module in sorted({module for module, name in imports if name}):
         names = ", ".join(sorted(name for origin, name in imports if origin == module and name))
         if len(names) > 70:
             names = "(\n" + textwrap.indent(textwrap.fill(names + ",", 96), "    ") + "\n)"
-        froms.append("from {} import {}\n".format(module, names))
+        froms.append(f"from {module} import {names}\n")
     return "".join(plain + froms)
 
 

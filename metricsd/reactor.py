@@ -12,6 +12,7 @@ from itertools import count
 from typing import Callable, Dict, List, Optional, Tuple
 
 Callback = Callable[[], None]
+Watch = Tuple[int, Callback]  # the events that are waited for, and what to call then
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -30,12 +31,12 @@ class Reactor:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.commit = _nothing  # type: Callback  # the middle phase; whoever needs one sets it
+        self.commit: Callback = _nothing  # the middle phase; whoever needs one sets it
         self.clock = clock  # seconds; only differences mean anything
         self._selector = selectors.DefaultSelector()
-        self._watched = {}  # type: Dict[int, Tuple[int, Callback]]  # by descriptor
-        self._after_commit = []  # type: List[Callback]
-        self._timers = []  # type: List[Tuple[float, int, Callback]]  # a heap, the next one first
+        self._watched: Dict[int, Watch] = {}  # by descriptor
+        self._after_commit: List[Callback] = []
+        self._timers: List[Tuple[float, int, Callback]] = []  # a heap, the next one first
         self._timer_numbers = count()  # timers due at the same time run in the order they were set
         self._stopping = False
         self._waker, self._wake_end = socket.socketpair()
@@ -78,13 +79,13 @@ class Reactor:
         self._after_commit.append(callback)
 
     def turn(self, timeout: Optional[float] = None) -> None:
-        """Wait for something to do, at most ``timeout`` seconds (None: as long as it takes), and do it."""
+        """Wait for something to do, at most ``timeout`` seconds (None: no limit), and do it."""
         for key, _ in self._selector.select(self._patience(timeout)):
             # An earlier callback of this turn may have closed this one, or given its descriptor to
             # a new connection: what was ready is then no longer there.
-            if self._watched.get(key.fd) is key.data:
-                _, callback = key.data
-                callback()
+            watch: Watch = key.data
+            if self._watched.get(key.fd) is watch:
+                watch[1]()
         self._run_timers()
         self.commit()
         callbacks, self._after_commit = self._after_commit, []
@@ -108,8 +109,8 @@ class Reactor:
     def wake_descriptor(self) -> int:
         """A byte written here ends a wait: the one for signal.set_wakeup_fd.
 
-        Without it a signal that arrives just before the wait is handled when the wait ends, which may
-        be never: since PEP 475 an interrupted wait goes on.
+        Without it a signal that arrives just before the wait is handled when the wait ends, which
+        may be never: since PEP 475 an interrupted wait goes on.
         """
         return self._waker.fileno()
 

@@ -20,16 +20,16 @@ Columns = Tuple["array[int]", "array[float]"]  # timestamps and values, equally 
 class Series:
     """A non-empty run of points, at most one for each timestamp.
 
-    Timestamps are whole seconds that fit in 64 bits, values are floats: 16 bytes a point. The points
-    lie in blocks, so that a point out of order moves one block and not the whole series. Nearly
-    every point is newer than all before it, so the newest block is kept at hand.
+    Timestamps are whole seconds that fit in 64 bits, values are floats: 16 bytes a point. The
+    points lie in blocks, so that a point out of order moves one block and not the whole series.
+    Nearly every point is newer than all before it, so the newest block is kept at hand.
     """
 
     __slots__ = ("_blocks", "_firsts", "_timestamps", "_values")
 
     def __init__(self, timestamp: int, value: float) -> None:
-        self._blocks = []  # type: List[Columns]
-        self._firsts = []  # type: List[int]
+        self._blocks: List[Columns] = []
+        self._firsts: List[int] = []
         self._start_block(timestamp, value)
 
     def put(self, timestamp: int, value: float) -> None:
@@ -49,10 +49,10 @@ class Series:
         return self._timestamps[-1]
 
     def later_than(self, timestamp: int, limit: int) -> Columns:
-        """The first points with a larger timestamp, at least one and at most ``limit`` if there are any.
+        """The next points with a larger timestamp, at most ``limit``, none at the end.
 
-        A reader that comes back with the last timestamp it saw reads the series in order, each point
-        once, whatever was stored in the meantime.
+        A reader that comes back with the last timestamp it saw reads the series in order, each
+        point once, whatever was stored in the meantime.
         """
         index = max(bisect_right(self._firsts, timestamp) - 1, 0)
         timestamps, values = self._blocks[index]

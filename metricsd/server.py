@@ -59,7 +59,7 @@ class Server:
         self._max_line_bytes = max_line_bytes
         self._idle_timeout = idle_timeout
         self._store = Store()
-        self._connections = set()  # type: Set[Connection]
+        self._connections: Set[Connection] = set()
         self._reactor = Reactor(clock)
         self._serving = threading.RLock()  # held by serve_forever
         try:

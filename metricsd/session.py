@@ -42,8 +42,8 @@ class Session:
         self._store = store
         self._max_line_bytes = max_line_bytes
         self._lines = LineBuffer(max_line_bytes)
-        self._waiting = iter(())  # type: Iterator[bytes]  # lines of a block that runs line by line
-        self._pieces = None  # type: Optional[Iterator[bytes]]  # of the reply under way
+        self._waiting: Iterator[bytes] = iter(())  # lines of a block that runs line by line
+        self._pieces: Optional[Iterator[bytes]] = None  # of the reply under way
         self._first_line = True
         self._blank_seen = self._request_seen = self._more_waiting = False  # in this arrival
         self.unfinished = False  # there is more to say than there was room for
@@ -65,7 +65,7 @@ class Session:
 
     def replies(self) -> bytes:
         """Run what there is room for, and return what there is to say about it."""
-        said = []  # type: List[bytes]
+        said: List[bytes] = []
         room = REPLY_ROOM
         while room > 0:
             reply = self._step()
@@ -124,7 +124,7 @@ class Session:
         return len(line) > self._max_line_bytes + len(b"\n")
 
     def _end_of_arrival(self) -> bytes:
-        """Blank lines are no requests, but an arrival of nothing else is answered with one error."""
+        """Blank lines are no requests, but an arrival of nothing else is answered: one error."""
         if self._more_waiting:
             return b""
         only_blank = self._blank_seen and not self._request_seen and not self._lines.inside_line

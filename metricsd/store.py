@@ -14,8 +14,8 @@ class Store:
     """An in-memory store for one thread."""
 
     def __init__(self) -> None:
-        self._series = {}  # type: Dict[str, Series]
-        self._keys = []  # type: List[str]
+        self._series: Dict[str, Series] = {}
+        self._keys: List[str] = []
 
     def put(self, key: str, value: float, timestamp: int) -> None:
         """Store one measurement; ``timestamp`` must fit in 64 bits."""

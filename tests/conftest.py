@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.conversation import Conversation
 @contextlib.contextmanager
 def running(*arguments: Any, **limits: Any) -> Iterator[Server]:
     """A server in a thread of its own; leaving waits for its end and shows what it raised."""
-    failures = []
+    failures: List[BaseException] = []
 
     def serve() -> None:
         try:
@@ -33,8 +33,8 @@ def running(*arguments: Any, **limits: Any) -> Iterator[Server]:
     assert not failures, failures
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@pytest.fixture(name="server")
+def _server() -> Iterator[Server]:
     with running() as server:
         yield server
 

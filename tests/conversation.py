@@ -34,7 +34,7 @@ def connect(port: int) -> "Conversation":
 
 
 class Conversation:
-    """A client connection; ``ask`` sends and returns as many whole replies as it is told to await."""
+    """A client connection; ``ask`` sends, and returns as many whole replies as it is told."""
 
     def __init__(self, address: Tuple[str, int], receive_buffer: int = 0) -> None:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -76,7 +76,7 @@ class Conversation:
             searched = len(self.received)
             data = self.socket.recv(1 << 20)
             if not data:
-                raise EOFError("closed after {!r}".format(self.received[start:][-200:]))
+                raise EOFError(f"closed after {self.received[start:][-200:]!r}")
             self.received += data
 
     def rest(self) -> bytes:

@@ -12,7 +12,7 @@ WRONG = b"error\nwrong command\n\n"
 class Model:
     def __init__(self, max_line_bytes: int = 64 * 1024) -> None:
         self.max_line_bytes = max_line_bytes
-        self.metrics = {}  # type: Dict[str, Dict[int, float]]
+        self.metrics: Dict[str, Dict[int, float]] = {}
 
     def answer(self, line: bytes) -> bytes:
         """The reply to one line, given without its line feed; b"" for a blank one."""
@@ -47,5 +47,5 @@ class Model:
         rows = ""
         for name in keys:
             for timestamp, value in sorted(self.metrics[name].items()):
-                rows += "{} {!r} {}\n".format(name, value, timestamp)
+                rows += f"{name} {value!r} {timestamp}\n"
         return rows.encode()

@@ -3,7 +3,19 @@
 import random
 from typing import List
 
-KEYS = ["cpu", "eth0.rx", "a", "*", "put", "get", "ключ", "метрика.\U0001f600", "%s%d", "\x00", "k" * 300]
+KEYS = [
+    "cpu",
+    "eth0.rx",
+    "a",
+    "*",
+    "put",
+    "get",
+    "ключ",
+    "метрика.\U0001f600",
+    "%s%d",
+    "\x00",
+    "k" * 300,
+]
 VALUES = ["1", "-0", "0.1", "12.50", "1e100", "nan", "inf", "-inf", "1_000", "5e-324", "٣.٥"]
 TIMES = ["1503319740", "-5", "+5", "007", "1_0", "0", str(2**63 - 1), str(-(2**63)), "٤٢"]
 BAD_VALUES = ["x", "1,5", "0x10", "1__0", "--1", "1e", "put"]
@@ -38,7 +50,7 @@ def lines(seed: int, count: int) -> List[bytes]:
 
 def pieces(data: bytes, dice: random.Random, longest: int) -> List[bytes]:
     """The same bytes in random pieces."""
-    cut = []  # type: List[bytes]
+    cut: List[bytes] = []
     start = 0
     while start < len(data):
         end = start + dice.randint(1, longest)

@@ -34,7 +34,7 @@ HOSTILE = [
 ]
 
 
-def everything(store: Store) -> List[Tuple[str, List[int], List[float]]]:
+def everything(store: Store) -> List[Tuple[str, List[int], List[str]]]:
     found = []
     for key, series in store.select("*"):
         timestamps, values = series.later_than(-(2**63) - 1, 10**6)

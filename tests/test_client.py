@@ -5,7 +5,7 @@ import math
 import socket
 import threading
 import time
-from typing import Callable, Iterator, List
+from typing import Callable, ClassVar, Iterator, List, Tuple
 
 import pytest
 
@@ -38,7 +38,8 @@ def failing(*scripts: Script, timeout: float = 10) -> Iterator[Client]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            with Client(*listening.getsockname(), timeout=timeout) as client:
+            host, port = listening.getsockname()
+            with Client(host, port, timeout) as client:
                 yield client
         finally:
             thread.join(10)
@@ -118,8 +119,10 @@ class TestAgainstTheServer:
         measurements = [("k", "1", t) for t in range(1000)]
         measurements[700] = ("k", "seven", 700)
         measurements[800] = ("k", "eight", 800)
-        with pytest.raises(ClientError, match="measurement 700 .*wrong command.*seven.* 2 of 1000"):
-            client.put_many(measurements)  # type: ignore[arg-type]
+        with pytest.raises(
+            ClientError, match=r"measurement 700 .*wrong command.*seven.* 2 of 1000"
+        ):
+            client.put_many(measurements)
         assert [t for t, _ in client.get("k")["k"]] == [
             t for t in range(1000) if t not in (700, 800)
         ]
@@ -156,7 +159,9 @@ class TestAgainstFailures:
         with pytest.raises(ClientError, match="cannot connect"):
             Client("127.0.0.1", free_port())
 
-    @pytest.mark.parametrize("address", [("no.such.host.invalid", 1), ("127.0.0.1", 65536), ("..", 1)])
+    @pytest.mark.parametrize(
+        "address", [("no.such.host.invalid", 1), ("127.0.0.1", 65536), ("..", 1)]
+    )
     def test_an_impossible_address(self, address: object) -> None:
         with pytest.raises(ClientError, match="cannot connect"):
             Client(*address)  # type: ignore[misc]
@@ -249,7 +254,7 @@ class TestAgainstFailures:
 
 
 class TestPutManyAgainstFailures:
-    MANY = [("k", 1.0, t) for t in range(100000)]
+    MANY: ClassVar[List[Tuple[str, float, int]]] = [("k", 1.0, t) for t in range(100000)]
 
     def test_a_server_that_pauses_until_its_replies_are_read(self) -> None:
         """It answers each receive before the next, so whoever only writes waits for ever."""
@@ -275,7 +280,11 @@ class TestPutManyAgainstFailures:
 
     def test_a_server_that_stalls(self) -> None:
         done = threading.Event()
-        with failing(lambda connection: done.wait(10) and None, timeout=0.1) as client:
+
+        def stall(_: socket.socket) -> None:
+            done.wait(10)
+
+        with failing(stall, timeout=0.1) as client:
             with pytest.raises(ClientError, match="timed out"):
                 client.put_many(self.MANY)
             done.set()
@@ -290,7 +299,7 @@ class TestPutManyAgainstFailures:
 
 def test_a_client_program(server: Server, client: Client) -> None:
     """Several clients, each in a thread of its own."""
-    failures = []  # type: List[BaseException]
+    failures: List[BaseException] = []
 
     def work(number: int) -> None:
         try:

@@ -19,7 +19,9 @@ COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "metricsd"]
 
 
 @contextlib.contextmanager
-def started(*options: str, command: List[str] = COMMAND) -> Iterator[Tuple["Process", int]]:
+def started(
+    *options: str, command: List[str] = COMMAND
+) -> Iterator[Tuple["subprocess.Popen[bytes]", int]]:
     """The program on a free port, as soon as it says which."""
     arguments = [*command, "--port", "0", *options]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
@@ -33,13 +35,14 @@ def started(*options: str, command: List[str] = COMMAND) -> Iterator[Tuple["Proc
             process.kill()
 
 
-Process = subprocess.Popen
-
-
 def run(*options: str) -> Tuple[int, str]:
     """Exit code and standard error of a run that should end by itself."""
     process = subprocess.run(
-        [*COMMAND, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=str(ROOT), timeout=20
+        [*COMMAND, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=str(ROOT),
+        timeout=20,
     )
     return process.returncode, process.stderr.decode()
 
@@ -99,8 +102,8 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         code, said = run("--port", str(port))
     assert code == 1
     assert said == (
-        "metricsd: cannot listen on 127.0.0.1:{}: Address already in use; "
-        "stop what listens there, or choose another --port\n".format(port)
+        f"metricsd: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "stop what listens there, or choose another --port\n"
     )
 
 
@@ -133,7 +136,7 @@ def test_a_bad_option_is_one_clear_line(options: List[str]) -> None:
 
 def test_version_and_help() -> None:
     said = subprocess.check_output([*COMMAND, "--version"], cwd=str(ROOT)).decode()
-    assert said == "metricsd {}\n".format(metricsd.__version__)
+    assert said == f"metricsd {metricsd.__version__}\n"
     said = subprocess.check_output([*COMMAND, "--help"], cwd=str(ROOT)).decode()
     for word in ("--host", "--port", "--max-connections", "--idle-timeout", "127.0.0.1", "telnet"):
         assert word in said

@@ -16,7 +16,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
 def imports(name: str) -> Set[str]:
-    found = set()  # type: Set[str]
+    found: Set[str] = set()
     for node in ast.walk(ast.parse((PACKAGE / (name + ".py")).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -51,13 +51,13 @@ def test_asyncio_is_never_loaded() -> None:
 
 
 def test_imports_run_one_way() -> None:
-    left = {
+    left: Dict[str, Set[str]] = {
         name: {module.split(".")[1] for module in imports(name) if module.startswith("metricsd.")}
         for name in MODULES
-    }  # type: Dict[str, Set[str]]
+    }
     while left:
         free = {name for name, needs in left.items() if not needs & set(left)}
-        assert free, "a circle of imports among {}".format(sorted(left))
+        assert free, f"a circle of imports among {sorted(left)}"
         left = {name: needs for name, needs in left.items() if name not in free}
 
 

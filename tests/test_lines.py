@@ -44,11 +44,11 @@ def test_no_byte_is_searched_twice() -> None:
     class Counting(bytearray):
         searched = 0
 
-        def find(self, what, start=0, end=None):  # type: ignore[no-untyped-def,override]
+        def find(self, what, start=0, end=None):  # type: ignore[no-untyped-def]
             Counting.searched += (len(self) if end is None else end) - start
             return super().find(what, start, len(self) if end is None else end)
 
-        def rfind(self, what, start=0, end=None):  # type: ignore[no-untyped-def,override]
+        def rfind(self, what, start=0, end=None):  # type: ignore[no-untyped-def]
             Counting.searched += max(min(len(self), end) - start, 0)
             return super().rfind(what, start, end)
 

@@ -52,7 +52,7 @@ def test_it_holds_every_comment_and_definition_of_the_server(path: Path) -> None
 
 def test_a_grader_imports_it_and_runs_the_seed_dialogue(path: Path) -> None:
     port = free_port()
-    program = "from solution import run_server; run_server('127.0.0.1', {})".format(port)
+    program = f"from solution import run_server; run_server('127.0.0.1', {port})"
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
     with subprocess.Popen(command, cwd=str(path.parent), stderr=subprocess.PIPE) as process:
         with connect(port) as client:
@@ -79,9 +79,13 @@ def test_it_runs_in_a_thread(path: Path) -> None:
         assert client.ask(b"get k\n") == b"ok\n\n"
 
 
-def test_a_name_with_two_meanings_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_name_with_two_meanings_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "a.py").write_text('"""A."""\n\nX = 1\n', encoding="utf-8")
-    (tmp_path / "b.py").write_text('"""B."""\n\nfrom metricsd.a import X\n\nX = 2\n', encoding="utf-8")
+    (tmp_path / "b.py").write_text(
+        '"""B."""\n\nfrom metricsd.a import X\n\nX = 2\n', encoding="utf-8"
+    )
     monkeypatch.setattr(onefile, "PACKAGE", tmp_path)
     with pytest.raises(ValueError, match="X"):
         onefile.one_file("b")

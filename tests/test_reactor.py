@@ -45,7 +45,7 @@ Pairs = List[Tuple[socket.socket, socket.socket]]
 
 
 def test_a_turn_reads_all_then_commits_once_then_writes_all(reactor: Reactor, pairs: Pairs) -> None:
-    steps = []  # type: List[str]
+    steps: List[str] = []
 
     def read() -> None:
         steps.append("read")
@@ -60,7 +60,7 @@ def test_a_turn_reads_all_then_commits_once_then_writes_all(reactor: Reactor, pa
 
 
 def test_a_write_is_not_repeated_in_the_next_turn(reactor: Reactor) -> None:
-    steps = []  # type: List[str]
+    steps: List[str] = []
     reactor.after_commit(lambda: steps.append("write"))
     reactor.turn(0)
     reactor.turn(0)
@@ -69,7 +69,7 @@ def test_a_write_is_not_repeated_in_the_next_turn(reactor: Reactor) -> None:
 
 def test_interest_can_change(reactor: Reactor, pairs: Pairs) -> None:
     ours, theirs = pairs[0]
-    steps = []  # type: List[str]
+    steps: List[str] = []
     theirs.send(b"x")
     reactor.watch(ours, READ, lambda: steps.append("first"))
     reactor.turn(0)
@@ -85,7 +85,7 @@ def test_interest_can_change(reactor: Reactor, pairs: Pairs) -> None:
 
 def test_a_stale_event_is_dropped(reactor: Reactor, pairs: Pairs) -> None:
     """Whichever of the three comes first closes the others, which are ready in the same turn."""
-    called = []  # type: List[int]
+    called: List[int] = []
 
     def close_the_others(mine: int) -> None:
         called.append(mine)
@@ -104,8 +104,8 @@ def test_a_stale_event_is_dropped(reactor: Reactor, pairs: Pairs) -> None:
 def test_a_descriptor_that_is_another_s_by_now_gets_no_stale_event(
     reactor: Reactor, pairs: Pairs
 ) -> None:
-    called = []  # type: List[str]
-    reborn = []  # type: List[socket.socket]
+    called: List[str] = []
+    reborn: List[socket.socket] = []
 
     def replace(number: int) -> None:
         called.append("first")
@@ -128,7 +128,7 @@ def test_a_descriptor_that_is_another_s_by_now_gets_no_stale_event(
 
 def test_a_hang_up_counts_as_ready_whatever_is_watched(reactor: Reactor, pairs: Pairs) -> None:
     ours, theirs = pairs[0]
-    called = []  # type: List[int]
+    called: List[int] = []
     ours.setblocking(False)
     try:
         while True:
@@ -144,7 +144,7 @@ def test_a_hang_up_counts_as_ready_whatever_is_watched(reactor: Reactor, pairs: 
 
 
 def test_timers_run_when_they_are_due_and_in_order(reactor: Reactor, clock: Clock) -> None:
-    steps = []  # type: List[str]
+    steps: List[str] = []
     reactor.call_later(2, lambda: steps.append("two"))
     reactor.call_later(1, lambda: steps.append("one"))
     reactor.call_later(1, lambda: steps.append("one again"))
@@ -159,7 +159,7 @@ def test_timers_run_when_they_are_due_and_in_order(reactor: Reactor, clock: Cloc
 
 
 def test_a_timer_can_set_itself_again(reactor: Reactor, clock: Clock) -> None:
-    times = []  # type: List[float]
+    times: List[float] = []
 
     def again() -> None:
         times.append(clock.now)
@@ -174,7 +174,7 @@ def test_a_timer_can_set_itself_again(reactor: Reactor, clock: Clock) -> None:
 
 def test_a_wait_ends_when_a_timer_is_due() -> None:
     reactor = Reactor()
-    called = []  # type: List[int]
+    called: List[int] = []
     reactor.call_later(0.05, lambda: called.append(1))
     reactor.turn(30)
     assert called == [1]
@@ -208,7 +208,7 @@ def test_stop_before_run_is_not_lost(reactor: Reactor) -> None:
 def test_a_signal_wakes_the_loop_even_just_before_the_wait() -> None:
     """The handler only sets a flag; what ends the wait is the byte on the wake descriptor."""
     reactor = Reactor()
-    flag = []  # type: List[int]
+    flag: List[int] = []
     before = signal.signal(signal.SIGUSR1, lambda *_: flag.append(1))
     descriptor = signal.set_wakeup_fd(reactor.wake_descriptor)
     try:

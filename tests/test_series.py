@@ -10,7 +10,7 @@ from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP, Series
 
 
 def read(series: Series, limit: int) -> List[Tuple[int, float]]:
-    points = []  # type: List[Tuple[int, float]]
+    points: List[Tuple[int, float]] = []
     last = MIN_TIMESTAMP - 1
     while True:
         timestamps, values = series.later_than(last, limit)
@@ -29,7 +29,7 @@ def test_random_puts(monkeypatch: pytest.MonkeyPatch, block_points: int, seed: i
     span = dice.choice([5, 50, 1000])
     drift = dice.choice([0, 0, 1, 3])  # 0: no order at all; more: nearly in order
     series = Series(0, 0.5)
-    model = {0: 0.5}  # type: Dict[int, float]
+    model: Dict[int, float] = {0: 0.5}
     for step in range(300):
         timestamp, value = step * drift + dice.randrange(-span, span), dice.random()
         series.put(timestamp, value)
@@ -51,7 +51,7 @@ def test_a_reader_sees_each_point_once_and_in_order_whatever_is_put_meanwhile() 
     series = Series(0, 0.0)
     for timestamp in range(0, 20000, 10):
         series.put(timestamp, 0.0)
-    seen = []  # type: List[int]
+    seen: List[int] = []
     last = -1
     while last < 19990:
         timestamps, _ = series.later_than(last, 50)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from typing import Callable, List
+from typing import Any, Callable
 
 import pytest
 
@@ -71,12 +71,16 @@ def test_mixed_script_in_pieces(talk: Talk, longest: int) -> None:
     dice = random.Random(longest)
     data = b"".join(line + b"\n" for line in lines(longest, 2000))
     client = talk()
-    reader = threading.Thread(target=lambda: [client.socket.sendall(p) for p in cut] and None)
-    cut = pieces(data, dice, longest)
-    reader.start()
+
+    def send() -> None:
+        for piece in pieces(data, dice, longest):
+            client.socket.sendall(piece)
+
+    sender = threading.Thread(target=send)
+    sender.start()
     expected = Model().stream(data)
     assert client.read(expected.count(b"\n\n")) == expected
-    reader.join()
+    sender.join()
 
 
 def test_half_close_is_answered_then_closed(talk: Talk) -> None:
@@ -195,7 +199,7 @@ def test_partial_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     dice = random.Random(3)
 
     class Reluctant(socket.socket):
-        def send(self, data, *flags):  # type: ignore[no-untyped-def,override]
+        def send(self, data, *flags):  # type: ignore[no-untyped-def]
             if dice.random() < 0.3:
                 raise BlockingIOError
             return super().send(bytes(data[: dice.randint(1, 700)]), *flags)
@@ -205,7 +209,7 @@ def test_partial_sends(monkeypatch: pytest.MonkeyPatch) -> None:
         return Reluctant(self.family, self.type, self.proto, fileno=descriptor), address
 
     data = b"".join(line + b"\n" for line in lines(3, 500))
-    monkeypatch.setattr(listener.socket.socket, "accept", accept)
+    monkeypatch.setattr(socket.socket, "accept", accept)
     with running() as server, Conversation(server.address) as client:
         expected = Model().stream(data)
         assert client.ask(data, expected.count(b"\n\n")) == expected
@@ -463,7 +467,7 @@ class TestRunServer:
     @pytest.mark.parametrize("method", ["fork", "spawn"])
     def test_in_a_child_process(self, method: str) -> None:
         port = free_port()
-        context = multiprocessing.get_context(method)
+        context: Any = multiprocessing.get_context(method)
         process = context.Process(target=run_server, args=("127.0.0.1", port))
         process.start()
         with connect(port) as client:
@@ -530,5 +534,3 @@ def test_others_are_served_while_one_client_reads_a_lot(talk: Talk) -> None:
             assert witness.ask(b"get nobody\n") == OK
             served += 1
     assert served > 100
-
-

@@ -5,7 +5,7 @@ from typing import Iterable, List
 
 import pytest
 
-from metricsd import session as session_module
+from metricsd.batch import put_block
 from metricsd.commands import OK, WRONG_COMMAND
 from metricsd.session import REPLY_ROOM, Session
 from metricsd.store import Store
@@ -29,7 +29,7 @@ SEED_DIALOGUE = [
 def answer(session: Session, data: bytes, more_waiting: bool = False) -> bytes:
     """All replies that follow when the data arrives."""
     session.receive(data, more_waiting)
-    said = []  # type: List[bytes]
+    said: List[bytes] = []
     while session.unfinished:
         said.append(session.replies())
     return b"".join(said)
@@ -331,8 +331,7 @@ def test_both_paths_of_a_script_are_used(monkeypatch: pytest.MonkeyPatch) -> Non
         counts.append(put_block(store, block))
         return counts[-1]
 
-    put_block = session_module.put_block
-    monkeypatch.setattr(session_module, "put_block", counting)
+    monkeypatch.setattr("metricsd.session.put_block", counting)
     data = b"".join(line + b"\n" for line in lines(0, 600))
     answer_all(Session(Store()), pieces(data, random.Random(0), 50))
     assert any(counts) and not all(counts)

@@ -1,0 +1,116 @@
+"""What the README says is so: its commands run, its dialogue happens, its tables are complete."""
+
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import List
+
+import pytest
+
+import metricsd
+from metricsd import __main__ as command_line
+from metricsd import connection, rows, server, session
+from tests.conftest import running
+from tests.conversation import Conversation, connect, free_port
+from tests.test_command_line import started
+
+ROOT = Path(metricsd.__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(f"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_first_command_serves() -> None:
+    command = blocks("sh")[0].split()
+    assert command == ["python3", "-m", "metricsd"]
+    with started(command=[sys.executable, *command[1:]]) as (_, port), connect(port) as client:
+        assert client.ask(b"get k\n") == b"ok\n\n"
+
+
+def test_the_second_command_is_the_one_that_runs_these_tests() -> None:
+    """.ci/run takes it from the README; this is what that depends on."""
+    command = blocks("sh")[1]
+    assert re.match(r"python3 -m venv .*pytest", command)
+    assert command.count("\n") == 1
+    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_dialogue(server: metricsd.Server) -> None:
+    parts = re.split(r"^> (.*)\n", blocks("text")[0], flags=re.MULTILINE)
+    with Conversation(server.address) as client:
+        for request, reply in zip(parts[1::2], parts[2::2]):
+            assert client.ask(request.encode() + b"\r\n").decode() == reply  # as telnet sends it
+
+
+def test_the_python_examples() -> None:
+    run_server, client, embedded = blocks("python")
+    port = free_port()
+    program = run_server.replace("8888", str(port))
+    threading.Thread(target=exec, args=(program, {}), daemon=True).start()
+    connect(port).socket.close()
+    said = subprocess.check_output(
+        [sys.executable, "-c", client.replace("8888", str(port))], cwd=str(ROOT)
+    )
+    assert said.decode().strip() == re.findall(r"print.*# (.*)", client)[0]
+    subprocess.check_call([sys.executable, "-c", embedded], cwd=str(ROOT))
+    for example in (run_server, client, embedded):
+        assert len([line for line in example.splitlines() if line]) <= 5
+
+
+def test_the_one_file_command(tmp_path: Path) -> None:
+    command = re.findall(r"`python3 (-m metricsd.onefile \S+)`", README)[0].split()
+    path = tmp_path / command.pop()
+    subprocess.check_call([sys.executable, *command, str(path)], cwd=str(ROOT))
+    assert "def run_server" in path.read_text(encoding="utf-8")
+
+
+def test_the_table_of_options_is_complete_and_right() -> None:
+    table = dict(re.findall(r"^\| `(--[a-z-]+)` \| (\S+) \|", README, re.MULTILINE))
+    for action in command_line._parser()._actions:
+        option = action.option_strings[-1]
+        if option not in ("--help", "--version"):
+            assert table.pop(option) == (
+                "never" if action.default is None else f"`{action.default}`"
+            )
+    assert not table
+
+
+def test_the_limits_are_as_the_constants_are() -> None:
+    for name, value, unit in [
+        ("REPLY_ROOM", session.REPLY_ROOM / 1024, "KiB"),
+        ("PIECE_BYTES", rows.PIECE_BYTES / 1024, "KiB"),
+        ("RECEIVE_BYTES", connection.RECEIVE_BYTES / 1024, "KiB"),
+        ("STOP_SECONDS", server.STOP_SECONDS, "s"),
+    ]:
+        assert f"`{name}`, {value:g} {unit}" in README
+
+
+def test_the_map_names_every_file_once() -> None:
+    named = re.findall(r"`(?:metricsd/)?([a-z_]+\.py)`", README.split("## Read it")[1])
+    there = {path.name for path in (ROOT / "metricsd").glob("*.py")} - {"__init__.py"}
+    assert there <= set(named)
+    assert len([name for name in named if name in there]) == len(there)
+
+
+@pytest.mark.parametrize("name", ["telnet", "nc"])
+def test_the_programs_it_names(name: str) -> None:
+    with running() as serving:
+        try:
+            process = subprocess.Popen(
+                [name, *map(str, serving.address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        except FileNotFoundError:
+            pytest.skip(f"there is no {name} here")
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"put k 1 1\nget k\n")
+            process.stdin.flush()
+            said = b""
+            while not said.endswith(b"k 1.0 1\n\n"):
+                said += process.stdout.readline()
+            process.kill()
