@@ -4,14 +4,14 @@ Owns the options and what a user is told. Does not serve: that is run_server.
 """
 
 import argparse
-import errno
 import logging
 import math
 import sys
-from typing import List, NoReturn, Optional
+from typing import Any, List, Optional
 
 from metricsd.lines import MAX_LINE_BYTES
-from metricsd.server import MAX_CONNECTIONS, format_address, run_server
+from metricsd.listener import ListenError
+from metricsd.server import MAX_CONNECTIONS, run_server
 from metricsd.version import __version__
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -30,7 +30,7 @@ Try it: start it, and in another terminal: telnet 127.0.0.1 8888
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> Any:  # NoReturn came with Python 3.6.2
         """Say what is wrong and exit with 2."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
@@ -51,10 +51,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
             max_line_bytes=options.max_line_bytes,
             idle_timeout=options.idle_timeout,
         )
-    except OSError as error:
-        where = format_address(options.host, options.port)
-        print(f"metricsd: cannot listen on {where}: {_advice(error)}", file=sys.stderr)
+    except ListenError as error:
+        print(f"metricsd: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # in the moment before the server takes care of signals
+        return 130
     return 0
 
 
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--idle-timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="close connections that are silent for so long (never)",
+        help="close connections with nothing pending that are silent for so long (never)",
     )
     option("--log-level", choices=LOG_LEVELS, default="info", help="how much to log (%(default)s)")
     option("--version", action="version", version="metricsd " + __version__)
@@ -119,15 +120,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return seconds
-
-
-def _advice(error: OSError) -> str:
-    reason = error.strerror or str(error)
-    if error.errno == errno.EADDRINUSE:
-        return reason + "; stop what listens there, or choose another --port"
-    if error.errno == errno.EACCES:
-        return reason + "; choose a --port above 1023"
-    return reason
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ the line-by-line path, untouched.
 
 from array import array
 
+from metricsd.commands import MAX_TIMESTAMP_CHARACTERS
 from metricsd.store import Store
 
-# Stands for the "put" that begins a line. Split at white space, a block loses its line breaks, and
-# words alone don't tell where a line began ("put a 1 1 put" and "put 1 1" add up to two puts).
-LINE_START = "\0"
+# Stands for a "put" that begins a line. Split at white space, a block loses its line breaks, and
+# words alone don't tell where a line began: "put a 1 1 put" and "put 1 1" add up to two puts.
+FIRST_PUT = "\0"
 
 
 def put_block(store: Store, block: bytes) -> int:
@@ -20,16 +21,18 @@ def put_block(store: Store, block: bytes) -> int:
     """
     try:
         text = block.decode()
-        if LINE_START in text:
+        if FIRST_PUT in text:
             return 0
         count = text.count("\n")
-        words = ("\n" + text).replace("\nput ", " " + LINE_START + " ").split()
-        if len(words) != 4 * count or words[::4].count(LINE_START) != count:
+        words = ("\n" + text).replace("\nput ", " " + FIRST_PUT + " ").split()
+        if len(words) != 4 * count or words[::4].count(FIRST_PUT) != count:
+            return 0
+        numbers = words[3::4]
+        if len(block) > MAX_TIMESTAMP_CHARACTERS < len(max(numbers, key=len)):
             return 0
         values = list(map(float, words[2::4]))
-        timestamps = array("q", map(int, words[3::4]))
+        timestamps = array("q", map(int, numbers))
     except (ValueError, OverflowError):  # not UTF-8, not a number, more than 64 bits
         return 0
-    for key, value, timestamp in zip(words[1::4], values, timestamps):
-        store.put(key, value, timestamp)
+    store.put_many(words[1::4], values, timestamps)
     return count

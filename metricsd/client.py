@@ -4,10 +4,11 @@ Owns one connection and the reading of replies. Shares no code with the server: 
 client needs to know, which is the protocol alone.
 """
 
+import contextlib
 import selectors
 import socket
 import time
-from typing import Dict, Iterable, List, Optional, Tuple, Union
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 Value = Union[float, str]  # what float() takes
 Timestamp = Union[int, str]  # seconds; what int() takes
@@ -30,17 +31,20 @@ class Client:
     """A connection to a metrics server, open until ``close``; also a context manager.
 
     ``timeout`` is how many seconds the server may stay silent (None: as long as it likes). Every
-    method, the constructor too, raises ClientError when it fails. After a failure of the connection
-    (a time-out, an end of file) its replies can no longer be told apart, so it is closed, and every
-    later call fails; after an error reply it goes on.
+    method, the constructor too, raises ClientError when it fails. After an error reply, or one with
+    a malformed row, the connection goes on. After any other failure (a time-out, an end of file,
+    bytes that are no reply) it is closed and every later call fails: what comes next could be the
+    reply to an earlier request.
     """
 
     def __init__(self, host: str, port: int, timeout: Optional[float] = None) -> None:
         self._timeout = timeout
         self._received = bytearray()
+        if timeout is not None and timeout <= 0:
+            raise ClientError(f"a timeout of {timeout!r} seconds is not positive")
         try:
             self._socket = socket.create_connection((host, port), timeout)
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             raise ClientError(f"cannot connect to {host}:{port}: {error}") from error
 
     def __enter__(self) -> "Client":
@@ -55,7 +59,9 @@ class Client:
 
     def put(self, key: str, value: Value, timestamp: Optional[Timestamp] = None) -> None:
         """Store one measurement, at the present time unless a timestamp is given."""
-        self._request(_put_line(key, value, timestamp))
+        rows = self._request(_put_line(key, value, timestamp))
+        if rows:
+            raise ClientError(f"malformed reply to a put: {rows[0]!r}")
 
     def get(self, key: str) -> Metrics:
         """Return ``{key: [(timestamp, value), ...]}``, sorted by timestamp; ``*`` is every key.
@@ -98,13 +104,15 @@ class Client:
 
     def _request(self, line: bytes) -> List[str]:
         """Send one request; return the lines of data in the reply."""
-        try:
+        with self._closing_on_failure():
             self._expect_silence()
             self._socket.sendall(line)
-            reply = self._read_reply()
-        except OSError as error:
-            raise self._broken(error) from error
-        return _data_lines(reply)
+            status, *rows = self._read_reply().decode("utf-8", "surrogateescape").split("\n")
+            if status not in ("ok", "error"):
+                raise ConnectionError(f"malformed reply: {status!r} is no status")
+        if status == "error":
+            raise ClientError(" ".join(rows) or "error")
+        return rows
 
     def _read_reply(self) -> bytes:
         """Read up to the blank line that ends a reply; return what comes before it."""
@@ -147,7 +155,7 @@ class Client:
         """
         outgoing = memoryview(b"".join(lines))
         answers: List[bytes] = []
-        try:
+        with self._closing_on_failure():
             self._expect_silence()
             self._socket.settimeout(0)
             with selectors.DefaultSelector() as selector:
@@ -165,9 +173,7 @@ class Client:
                         if not outgoing:
                             selector.modify(self._socket, selectors.EVENT_READ)
             self._socket.settimeout(self._timeout)
-        except OSError as error:
-            raise self._broken(error) from error
-        return self._errors(answers, len(lines))
+            return _errors(answers, len(lines))
 
     def _take_answers(self) -> List[bytes]:
         """Take every whole reply that has been received, each without the blank line at its end."""
@@ -178,33 +184,29 @@ class Client:
         del self._received[: end + 1]
         return answers
 
-    def _errors(self, answers: List[bytes], expected: int) -> List[Tuple[int, str]]:
-        if len(answers) > expected:
-            raise self._broken(ConnectionError("the server sent too many replies"))
-        errors = []
-        for number, answer in enumerate(answers):
-            if answer != b"ok":
-                status, _, reason = answer.decode("utf-8", "replace").partition("\n")
-                if status != "error":
-                    raise self._broken(ConnectionError(f"malformed reply: {answer!r}"))
-                errors.append((number, reason))
-        return errors
-
-    def _broken(self, error: OSError) -> ClientError:
-        self.close()
-        return ClientError(str(error))
+    @contextlib.contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        """Close if anything ends an exchange early, be it Ctrl-C: a reply may be left unread."""
+        try:
+            yield
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise ClientError(str(error)) from error
+            raise
 
 
-def _data_lines(reply: bytes) -> List[str]:
-    try:
-        status, *data = reply.decode().split("\n")
-    except UnicodeDecodeError:
-        raise ClientError("malformed reply: not UTF-8") from None
-    if status == "error":
-        raise ClientError(" ".join(data) or "error")
-    if status != "ok":
-        raise ClientError(f"malformed reply: {status!r} is no status")
-    return data
+def _errors(answers: List[bytes], expected: int) -> List[Tuple[int, str]]:
+    if len(answers) > expected:
+        raise ConnectionError("the server sent too many replies")
+    errors = []
+    for number, answer in enumerate(answers):
+        if answer != b"ok":
+            status, _, reason = answer.decode("utf-8", "replace").partition("\n")
+            if status != "error":
+                raise ConnectionError(f"malformed reply: {answer!r}")
+            errors.append((number, reason))
+    return errors
 
 
 def _put_line(key: str, value: Value, timestamp: Optional[Timestamp] = None) -> bytes:
@@ -213,11 +215,11 @@ def _put_line(key: str, value: Value, timestamp: Optional[Timestamp] = None) -> 
 
 def _line(command: str, *arguments: object) -> bytes:
     """A request. Raises ClientError if an argument would not arrive as the one word that it is."""
-    words = [str(argument) for argument in arguments]
-    for word in words:
-        if word.split() != [word]:
-            raise ClientError(f"{word!r} is empty or holds white space")
     try:
-        return " ".join([command, *words, "\n"]).encode()
-    except UnicodeEncodeError as error:
+        words = [str(argument) for argument in arguments]
+        for word in words:
+            if word.split() != [word]:
+                raise ClientError(f"{word!r} is empty or holds white space")
+        return (" ".join([command, *words]) + "\n").encode()
+    except ValueError as error:  # a lone surrogate, an int of too many digits
         raise ClientError(str(error)) from None

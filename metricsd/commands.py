@@ -14,6 +14,10 @@ from metricsd.store import Store
 OK = b"ok\n\n"
 WRONG_COMMAND = b"error\nwrong command\n\n"
 
+# int() takes the square of the length for a number in text. Since Python 3.11 it refuses more than
+# this by itself, and so do later releases of 3.7 to 3.10.
+MAX_TIMESTAMP_CHARACTERS = 4300
+
 # A whole reply, or for one that may be large its pieces, made as they are asked for.
 Reply = Union[bytes, Iterator[bytes]]
 
@@ -31,6 +35,8 @@ class Command(NamedTuple):
 
 def put(store: Store, key: str, value: str, timestamp: str) -> bytes:
     """Store one measurement. Raises BadCommand for what float() or int() refuses."""
+    if len(timestamp) > MAX_TIMESTAMP_CHARACTERS:
+        raise BadCommand
     try:
         number, seconds = float(value), int(timestamp)
     except ValueError:
@@ -55,7 +61,9 @@ COMMANDS: Dict[str, Command] = {
 
 def run(store: Store, words: List[str]) -> Reply:
     """Run one request, given as its words. Raises BadCommand; the store is then as it was."""
-    command = COMMANDS.get(words[0])
-    if command is None or len(words) - 1 != command.arguments:
-        raise BadCommand
-    return command.run(store, *words[1:])
+    if words:
+        name, *arguments = words
+        command = COMMANDS.get(name)
+        if command is not None and len(arguments) == command.arguments:
+            return command.run(store, *arguments)
+    raise BadCommand

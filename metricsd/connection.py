@@ -37,6 +37,7 @@ class Connection:
         "_reactor",
         "_session",
         "_socket",
+        "_watch",
         "last_active",
     )
 
@@ -54,11 +55,11 @@ class Connection:
         self._session = session
         self._reactor = reactor
         self._on_close = on_close
-        self._outbox = bytearray()
+        self._outbox = b""  # what is left of the last piece of replies: at most a piece is copied
         self._input_ended = False
         self._lingering = False
-        self.last_active = reactor.clock()
-        self._watch()
+        self.last_active = reactor.now
+        self._watch = reactor.watch(sock, READ, self._on_ready)
 
     def __repr__(self) -> str:
         return f"<Connection {self._address} outbox={len(self._outbox)}>"
@@ -66,7 +67,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is pending in either direction."""
-        return not self._talking and self._session.idle
+        return not self._outbox and self._session.idle
 
     def end_input(self) -> None:
         """Answer what has arrived, then close: as if the client had said that this is all."""
@@ -78,47 +79,46 @@ class Connection:
 
     def close(self) -> None:
         """End the connection now. Closing twice is harmless."""
-        if self._closed:
+        if self._watch.callback is None:
             return
-        self._reactor.forget(self._socket)
+        self._watch.forget()
         self._socket.close()
         self._on_close(self)
-
-    @property
-    def _closed(self) -> bool:
-        return self._socket.fileno() < 0
-
-    @property
-    def _talking(self) -> bool:
-        return bool(self._outbox) or self._session.unfinished
 
     def _on_ready(self) -> None:
         """First phase of a turn: take in what has come, or go on with what there is to say."""
         try:
-            if not self._talking:
+            if self._outbox:
+                pass  # there is room for it now
+            elif self._session.unfinished:
+                self._outbox = self._session.replies()
+            else:
                 self._receive()
-            if not self._outbox:
-                self._outbox += self._session.replies()
-            self._reactor.after_commit(self._on_commit)
         except (BlockingIOError, InterruptedError):
-            pass  # not ready after all; the loop comes back
+            return  # not ready after all; the loop comes back
         except Exception as error:
             self._fail(error)
+            return
+        self._reactor.after_commit(self._on_commit)
 
     def _on_commit(self) -> None:
         """Last phase: send once, and decide what to wait for."""
         try:
-            if not self._closed:
-                self.last_active = self._reactor.clock()
+            if self._outbox:
                 self._send()
-                self._watch()
+            self._choose_interest()
         except Exception as error:
             self._fail(error)
 
     def _receive(self) -> None:
         data = self._socket.recv(RECEIVE_BYTES)
-        self._input_ended = not data
-        self._session.receive(data, len(data) == RECEIVE_BYTES and self._more_waiting())
+        self.last_active = self._reactor.now
+        if len(data) == RECEIVE_BYTES:
+            self._outbox = self._session.receive(data, self._more_waiting())
+        else:
+            # No data is the end of input. The session hears of it as of any arrival.
+            self._input_ended = not data
+            self._outbox = self._session.receive(data)
 
     def _more_waiting(self) -> bool:
         try:
@@ -127,23 +127,23 @@ class Connection:
             return False
 
     def _send(self) -> None:
-        if not self._outbox:
-            return
         try:
-            del self._outbox[: self._socket.send(self._outbox)]
+            sent = self._socket.send(self._outbox)
         except (BlockingIOError, InterruptedError):
-            pass  # all of it waits until the socket is writable
+            return  # all of it waits until the socket is writable
+        self.last_active = self._reactor.now
+        self._outbox = self._outbox[sent:]
 
-    def _watch(self) -> None:
+    def _choose_interest(self) -> None:
         """Derive from the buffers what to wait for. This is the only place that decides it."""
-        if self._talking:
-            self._reactor.watch(self._socket, WRITE, self._on_ready)
+        if self._outbox or self._session.unfinished:
+            self._watch.change(WRITE)
         elif self._input_ended:
             self.close()
         else:
             if self._session.over and not self._lingering:
                 self._linger()
-            self._reactor.watch(self._socket, READ, self._on_ready)
+            self._watch.change(READ)
 
     def _linger(self) -> None:
         self._lingering = True

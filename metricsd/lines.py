@@ -19,18 +19,19 @@ class LineBuffer:
     a line feed twice. Slicing `bytes` instead would copy the rest of the buffer for every line.
     """
 
-    __slots__ = ("_buffer", "_limit", "_searched", "skipping")
+    __slots__ = ("_block_bytes", "_buffer", "_limit", "_searched", "skipping")
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         self._buffer = bytearray()
         self._limit = limit
+        self._block_bytes = min(BLOCK_BYTES, limit + 1)
         self._searched = 0  # how far the buffer is known to hold no line feed
         self.skipping = False  # inside a line over the limit, whose rest is dropped
 
     @property
     def inside_line(self) -> bool:
-        """Whether a line has begun whose end has not arrived."""
-        return self.skipping or bool(self._buffer.strip())
+        """Whether a line has begun that is not blank so far and whose end has not arrived."""
+        return self.skipping or bool(self._buffer.decode("utf-8", "replace").split())
 
     def feed(self, data: bytes) -> None:
         """Take bytes in the order of their arrival."""
@@ -50,7 +51,7 @@ class LineBuffer:
         its own, and the rest of it is dropped.
         """
         buffer = self._buffer
-        end = buffer.rfind(b"\n", self._searched, min(BLOCK_BYTES, self._limit + 1)) + 1
+        end = buffer.rfind(b"\n", self._searched, self._block_bytes) + 1
         if not end:
             end = buffer.find(b"\n", self._searched) + 1
         if end:
@@ -65,6 +66,13 @@ class LineBuffer:
             return block
         self._searched = len(buffer)
         return None
+
+    def feed_and_take(self, data: bytes) -> Optional[bytes]:
+        """Both in one. The usual arrival, whole lines with nothing before them, is not copied."""
+        if self._buffer or self.skipping or len(data) > self._block_bytes or data[-1:] != b"\n":
+            self.feed(data)
+            return self.take()
+        return data
 
     def clear(self) -> None:
         """Forget everything that was not handed out."""

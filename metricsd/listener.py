@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Callable, List, Optional, Tuple
 
-from metricsd.reactor import READ, Reactor
+from metricsd.reactor import READ, Reactor, Watch
 
 logger = logging.getLogger("metricsd")
 
@@ -32,6 +32,10 @@ LOG_SECONDS = 60.0
 Address = Tuple[object, ...]  # as the socket module has it: host and port come first
 
 
+class ListenError(OSError):
+    """An address can't be had; the message says which and why, ``errno`` as the system has it."""
+
+
 class Listener:
     """Accepts clients on every address that a host name stands for.
 
@@ -49,23 +53,27 @@ class Listener:
     ) -> None:
         """Listen. ``host`` "" or None means every address of the machine, port 0 any free port.
 
-        Raises OSError if the name is unknown or an address can't be had.
+        Raises ListenError if the name is unknown or an address can't be had.
         """
         self._reactor = reactor
         self._has_room = has_room
         self._on_accept = on_accept
-        self._paused = True
-        self._next_log = reactor.clock()
-        self._sockets = _open_sockets(host, port)
+        self._next_log = reactor.now
+        try:
+            self._sockets = _open_sockets(host, port)
+        except (OSError, UnicodeError) as error:
+            where = format_address(host or "*", port)
+            raise ListenError(f"cannot listen on {where}: {_reason(error)}") from error
         self.addresses: List[Address] = [sock.getsockname() for sock in self._sockets]
+        self._watches: List[Watch] = []  # empty while there is no room
         self.resume()
 
     def resume(self) -> None:
         """There may be room again."""
-        if self._paused:
-            self._paused = False
-            for sock in self._sockets:
-                self._reactor.watch(sock, READ, self._on_ready)
+        if not self._watches:
+            self._watches = [
+                self._reactor.watch(sock, READ, self._on_ready) for sock in self._sockets
+            ]
 
     def accept_waiting(self) -> None:
         """Accept every client that waits in the kernel, as far as there is room."""
@@ -85,7 +93,7 @@ class Listener:
 
     def _accept_some(self, sock: socket.socket, limit: int) -> None:
         for _ in range(limit):
-            if self._paused or not self._accept(sock):
+            if not self._watches or not self._accept(sock):
                 break
 
     def _accept(self, sock: socket.socket) -> bool:
@@ -119,18 +127,19 @@ class Listener:
 
     def _pause(self, reason: str) -> None:
         self._stop_watching()
-        if self._reactor.clock() >= self._next_log:
-            self._next_log = self._reactor.clock() + LOG_SECONDS
+        if self._reactor.now >= self._next_log:
+            self._next_log = self._reactor.now + LOG_SECONDS
             logger.warning("new clients wait: %s", reason)
 
     def _stop_watching(self) -> None:
-        self._paused = True
-        for sock in self._sockets:
-            self._reactor.forget(sock)
+        for watch in self._watches:
+            watch.forget()
+        self._watches = []
 
 
 def _open_sockets(host: Optional[str], port: int) -> List[socket.socket]:
     sockets: List[socket.socket] = []
+    missing = OSError("the name has no address")
     try:
         for family, address in _resolve(host, port):
             if sockets and port == 0:  # the port that the system chose for the first one
@@ -155,14 +164,9 @@ def _resolve(host: Optional[str], port: int) -> List[Tuple[int, Address]]:
     """Every address of a host name, IPv4 first."""
     if not 0 <= port <= 65535:
         raise OSError(f"a port is a number from 0 to 65535, not {port}")
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except UnicodeError:
-        raise OSError("this is not a host name") from None
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = {(family, address) for family, _, _, _, address in found}
-    return sorted(addresses, key=lambda found: (found[0] != socket.AF_INET, str(found[1])))
+    return sorted(addresses, key=lambda pair: (pair[0] != socket.AF_INET, str(pair[1])))
 
 
 def _open_socket(family: int, address: Address) -> socket.socket:
@@ -183,3 +187,21 @@ def _open_socket(family: int, address: Address) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def format_address(host: str, port: int) -> str:
+    """``127.0.0.1:8888``, or for IPv6 ``[::1]:8888``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, and what to do about it."""
+    if isinstance(error, UnicodeError):
+        return "this is not a host name"
+    reason = getattr(error, "strerror", None) or str(error)
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return f"{reason}; stop what listens there, or choose another port"
+    if code == errno.EACCES:
+        return f"{reason}; choose a port above 1023"
+    return reason

@@ -1,7 +1,7 @@
-"""The event loop: waits until descriptors are ready or a timer is due, and calls back.
+"""The event loop: waits until sockets are ready or a timer is due, and calls back.
 
 Owns the selector, the timers and the order of things in a turn. Knows descriptors and callbacks,
-nothing of what is read or written, and catches no exception.
+nothing of what is read or written, and catches no exception of a callback.
 """
 
 import heapq
@@ -9,10 +9,9 @@ import selectors
 import socket
 import time
 from itertools import count
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 Callback = Callable[[], None]
-Watch = Tuple[int, Callback]  # the events that are waited for, and what to call then
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -22,75 +21,91 @@ WRITE = selectors.EVENT_WRITE
 LONGEST_WAIT = 3600.0
 
 
+class Watch:
+    """One socket that the reactor watches: for which events, and what it calls then."""
+
+    __slots__ = ("_selector", "_socket", "callback", "events")
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        sock: socket.socket,
+        events: int,
+        callback: Callback,
+    ) -> None:
+        self._selector = selector
+        self._socket = sock
+        self.events = events
+        self.callback: Optional[Callback] = callback
+        selector.register(sock, events, self)
+
+    def change(self, events: int) -> None:
+        """Wait for READ or for WRITE from now on. Raises OSError if the system refuses."""
+        if events != self.events and self.callback is not None:
+            self._selector.modify(self._socket, events, self)
+            self.events = events
+
+    def forget(self) -> None:
+        """Watch no more; to be called before the socket is closed. Twice is harmless."""
+        if self.callback is not None:
+            self.callback = None
+            try:
+                self._selector.unregister(self._socket)
+            except KeyError:
+                pass  # a change that the system refused has left it out already
+
+
 class Reactor:
     """A single-threaded loop over one selector.
 
-    A turn has three phases: every callback whose descriptor is ready (they read, and leave their
-    answers in buffers), then ``commit`` once, then whatever was left with ``after_commit`` (they
-    write). So one commit serves all clients of a turn, and no answer leaves before it.
+    A turn has three phases. First the callbacks of all sockets that are ready: they read, and leave
+    what they have to say in buffers. Then ``commit``, once: the place for what must be done before
+    anything is said, such as writing a journal. Last, what was left with ``after_commit``: sending.
+    So one commit serves all clients of a turn.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.commit: Callback = _nothing  # the middle phase; whoever needs one sets it
-        self.clock = clock  # seconds; only differences mean anything
+        self.commit: Callback = _nothing
+        self.now = clock()  # in seconds, as it was when this turn began
+        self._clock = clock
         self._selector = selectors.DefaultSelector()
-        self._watched: Dict[int, Watch] = {}  # by descriptor
         self._after_commit: List[Callback] = []
-        self._timers: List[Tuple[float, int, Callback]] = []  # a heap, the next one first
+        self.after_commit = self._after_commit.append  # call once, in the last phase of this turn
+        self._timers: List[Tuple[float, int, Callback]] = []  # a heap: the next one comes first
         self._timer_numbers = count()  # timers due at the same time run in the order they were set
         self._stopping = False
         self._waker, self._wake_end = socket.socketpair()
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
-        self.watch(self._wake_end, READ, self._drain_wake_end)
+        self._wake_watch = self.watch(self._wake_end, READ, self._drain_wake_end)
 
-    def watch(self, sock: socket.socket, events: int, callback: Callback) -> None:
+    def watch(self, sock: socket.socket, events: int, callback: Callback) -> Watch:
         """Call back in each turn that finds the socket ready for ``events``, READ or WRITE.
 
-        Replaces what was said of this socket before. A hang-up or an error counts as ready. Raises
-        OSError if the system refuses; forget the socket then.
+        A hang-up or an error counts as ready. Raises OSError if the system refuses.
         """
-        descriptor = sock.fileno()
-        known = self._watched.get(descriptor)
-        wanted = (events, callback)
-        if known == wanted:
-            return
-        if known is None:
-            self._selector.register(descriptor, events, wanted)
-        else:
-            self._selector.modify(descriptor, events, wanted)
-        self._watched[descriptor] = wanted
-
-    def forget(self, sock: socket.socket) -> None:
-        """Stop watching a socket, if it is watched. To be called before the socket is closed."""
-        descriptor = sock.fileno()
-        if self._watched.pop(descriptor, None) is not None:
-            try:
-                self._selector.unregister(descriptor)
-            except KeyError:
-                pass  # a modify that failed has left it out already
+        return Watch(self._selector, sock, events, callback)
 
     def call_later(self, delay: float, callback: Callback) -> None:
         """Call once, ``delay`` seconds from now. There is no way back: check when called."""
-        heapq.heappush(self._timers, (self.clock() + delay, next(self._timer_numbers), callback))
-
-    def after_commit(self, callback: Callback) -> None:
-        """Call once, in the last phase of this turn."""
-        self._after_commit.append(callback)
+        heapq.heappush(self._timers, (self._clock() + delay, next(self._timer_numbers), callback))
 
     def turn(self, timeout: Optional[float] = None) -> None:
         """Wait for something to do, at most ``timeout`` seconds (None: no limit), and do it."""
-        for key, _ in self._selector.select(self._patience(timeout)):
-            # An earlier callback of this turn may have closed this one, or given its descriptor to
-            # a new connection: what was ready is then no longer there.
-            watch: Watch = key.data
-            if self._watched.get(key.fd) is watch:
-                watch[1]()
-        self._run_timers()
+        ready = self._selector.select(self._patience(timeout))
+        self.now = self._clock()
+        for key, _ in ready:
+            # Not the callback that was set when the socket got ready, but the one there is now: an
+            # earlier one in this turn may have closed the socket, and then there is none.
+            callback = key.data.callback
+            if callback is not None:
+                callback()
+        if self._timers:
+            self._run_timers()
         self.commit()
-        callbacks, self._after_commit = self._after_commit, []
-        for callback in callbacks:
+        for callback in self._after_commit:
             callback()
+        self._after_commit.clear()
 
     def run(self) -> None:
         """Take turns until ``stop`` is called."""
@@ -116,7 +131,7 @@ class Reactor:
 
     def close(self) -> None:
         """Give back the loop's own descriptors."""
-        self.forget(self._wake_end)
+        self._wake_watch.forget()
         self._wake_end.close()
         self._waker.close()
         self._selector.close()
@@ -124,15 +139,14 @@ class Reactor:
     def _patience(self, timeout: Optional[float]) -> Optional[float]:
         if not self._timers:
             return timeout
-        until_due = min(max(self._timers[0][0] - self.clock(), 0.0), LONGEST_WAIT)
+        until_due = min(max(self._timers[0][0] - self._clock(), 0.0), LONGEST_WAIT)
         return until_due if timeout is None else min(until_due, timeout)
 
     def _run_timers(self) -> None:
-        if not self._timers:
-            return
-        now = self.clock()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, callback = heapq.heappop(self._timers)
+        due: List[Callback] = []  # all of them first: one that sets itself again must wait its turn
+        while self._timers and self._timers[0][0] <= self.now:
+            due.append(heapq.heappop(self._timers)[2])
+        for callback in due:
             callback()
 
     def _drain_wake_end(self) -> None:

@@ -16,24 +16,32 @@ from metricsd.store import Store
 # client that asks and does not read costs this and one more piece, not all its replies.
 REPLY_ROOM = 32 * 1024
 
+# What each step takes of that room at least. A blank line has no reply, and a `get *` of many short
+# series many small pieces; this bounds the work too, to 512 steps of a microsecond or two.
+STEP_ROOM = 64
+
 
 class Session:
     """A client's requests and the replies to them.
 
-    After each ``receive``, call ``replies`` until ``unfinished`` is False; each call runs as many
-    requests as there is room for. A reply that is larger than that is made piece by piece.
+    ``receive`` takes what has arrived and returns what there is to say, as far as there is room.
+    While ``unfinished``, there is more: ``replies`` returns it, piece by piece, and nothing may be
+    received until then. A piece may be empty.
+
+    An arrival is what waited in the socket when it was read. It only matters for blank lines, which
+    are no requests: an arrival that holds nothing else is answered with one error.
     """
 
     __slots__ = (
+        "_arrival_goes_on",
         "_blank_seen",
         "_first_line",
         "_lines",
+        "_lines_left",
         "_max_line_bytes",
-        "_more_waiting",
         "_pieces",
         "_request_seen",
         "_store",
-        "_waiting",
         "over",
         "unfinished",
     )
@@ -42,11 +50,12 @@ class Session:
         self._store = store
         self._max_line_bytes = max_line_bytes
         self._lines = LineBuffer(max_line_bytes)
-        self._waiting: Iterator[bytes] = iter(())  # lines of a block that runs line by line
-        self._pieces: Optional[Iterator[bytes]] = None  # of the reply under way
-        self._first_line = True
-        self._blank_seen = self._request_seen = self._more_waiting = False  # in this arrival
-        self.unfinished = False  # there is more to say than there was room for
+        self._lines_left: Iterator[bytes] = iter(())  # of a block that runs line by line
+        self._pieces: Optional[Iterator[bytes]] = None  # what is left of a large reply
+        self._first_line = True  # no line has come yet
+        self._arrival_goes_on = False
+        self._blank_seen = self._request_seen = False  # in this arrival
+        self.unfinished = False
         self.over = False  # the connection is to be closed once the replies are sent
 
     @property
@@ -54,17 +63,23 @@ class Session:
         """Whether nothing is pending: no reply to make, no line begun."""
         return not self.unfinished and not self._lines.inside_line
 
-    def receive(self, data: bytes, more_waiting: bool = False) -> None:
-        """Take bytes; ``more_waiting`` if the socket holds more that arrived together with them."""
+    def receive(self, data: bytes, more_waiting: bool = False) -> bytes:
+        """Take an arrival, or part of one if there is ``more_waiting``; b"" is the end of input."""
         if self.over:
-            return
-        self._request_seen |= self._lines.skipping  # the rest of a long line is no blank line
-        self._lines.feed(data)
-        self._more_waiting = more_waiting
+            return b""
+        if self._lines.skipping:
+            self._request_seen = True  # the rest of a long line is no blank line
+        block = self._lines.feed_and_take(data)
+        reply = b"" if block is None else self._run_block(block)
+        if reply and block is data and not more_waiting and not self._arrival_goes_on:
+            self._request_seen = False
+            return reply  # the usual arrival is one request, or one batch: nothing is left of it
+        self._arrival_goes_on = more_waiting
         self.unfinished = True
+        return reply + self.replies()
 
     def replies(self) -> bytes:
-        """Run what there is room for, and return what there is to say about it."""
+        """Go on with what is unfinished."""
         said: List[bytes] = []
         room = REPLY_ROOM
         while room > 0:
@@ -74,7 +89,7 @@ class Session:
                 said.append(self._end_of_arrival())
                 break
             said.append(reply)
-            room -= len(reply)
+            room -= max(len(reply), STEP_ROOM)
         return b"".join(said)
 
     def _step(self) -> Optional[bytes]:
@@ -84,34 +99,38 @@ class Session:
             if piece is not None:
                 return piece
             self._pieces = None
-        line = next(self._waiting, None)
+        line = next(self._lines_left, None)
         if line is not None:
             return self._run_line(line)
         block = self._lines.take()
-        if block is None:
-            return None
-        puts = 0 if self._too_long(block) else put_block(self._store, block)
+        return None if block is None else self._run_block(block)
+
+    def _run_block(self, block: bytes) -> bytes:
+        """Run a block if it is one line or all puts; else leave its lines to be run one by one."""
+        if block.find(b"\n") == len(block) - 1:
+            return self._run_line(block)
+        puts = put_block(self._store, block)
         if puts:
             self._request_seen = True
             self._first_line = False
             return OK * puts
-        self._waiting = BytesIO(block)
+        self._lines_left = BytesIO(block)
         return b""
 
     def _run_line(self, line: bytes) -> bytes:
+        """Run a line. Of a large reply, return nothing yet: ``_step`` goes on with its pieces."""
         first, self._first_line = self._first_line, False
         try:
-            if self._too_long(line):
-                raise BadCommand
-            words = line.decode().split()
-            if not words:
+            too_long = len(line) > self._max_line_bytes + len(b"\n")
+            words = [] if too_long else line.decode().split()
+            if not words and not too_long:
                 self._blank_seen = True
                 return b""
             self._request_seen = True
             reply = run(self._store, words)
         except (BadCommand, UnicodeDecodeError):
             self._request_seen = True
-            if first and _is_http(line, self._too_long(line)):
+            if first and _is_http(line, too_long):
                 self._hang_up()
             return WRONG_COMMAND
         if isinstance(reply, bytes):
@@ -119,13 +138,8 @@ class Session:
         self._pieces = reply
         return b""
 
-    def _too_long(self, line: bytes) -> bool:
-        """Whether a line is over the limit. A block of several lines is within it."""
-        return len(line) > self._max_line_bytes + len(b"\n")
-
     def _end_of_arrival(self) -> bytes:
-        """Blank lines are no requests, but an arrival of nothing else is answered: one error."""
-        if self._more_waiting:
+        if self._arrival_goes_on:
             return b""
         only_blank = self._blank_seen and not self._request_seen and not self._lines.inside_line
         self._blank_seen = self._request_seen = False
@@ -133,18 +147,18 @@ class Session:
 
     def _hang_up(self) -> None:
         self.over = True
-        self._waiting = iter(())
+        self._lines_left = iter(())
         self._lines.clear()
 
 
 def _is_http(line: bytes, too_long: bool) -> bool:
-    """Whether a line that is no command of ours is the first of an HTTP request.
+    """Whether a wrong command is the first line of an HTTP request: method, target and version.
 
     A web page can make a browser send one to any local port, with commands of ours in its body. A
-    line over the limit may have lost its "HTTP/1.1"; it is known by its path instead.
+    line over the limit may have lost its version; then its target tells, which begins with a slash.
     """
-    words = line.split()
+    method, target, version = (line.split() + [b"", b"", b""])[:3]
+    ours = method.decode("latin-1") in COMMANDS
     if too_long:
-        method, path = (words + [b"", b""])[:2]
-        return path.startswith(b"/") and method.decode("latin-1") not in COMMANDS
-    return len(words) == 3 and words[2].startswith(b"HTTP/")
+        return target.startswith(b"/") and not ours
+    return version.startswith(b"HTTP/") and (target.startswith(b"/") or not ours)

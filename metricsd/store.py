@@ -3,7 +3,7 @@
 Owns the measurements. Does not know the protocol.
 """
 
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 from metricsd.series import Series
 
@@ -25,6 +25,18 @@ class Store:
             self._keys.append(key)
         else:
             series.put(timestamp, value)
+
+    def put_many(
+        self, keys: Iterable[str], values: Iterable[float], timestamps: Iterable[int]
+    ) -> None:
+        """Store measurements in their order, as ``put`` does for each."""
+        find = self._series.get
+        for key, value, timestamp in zip(keys, values, timestamps):
+            series = find(key)
+            if series is None:
+                self.put(key, value, timestamp)
+            else:
+                series.put(timestamp, value)
 
     def select(self, key: str) -> Iterator[Tuple[str, Series]]:
         """Yield the series of a key, if there is one, or for ``*`` every series that is there now.

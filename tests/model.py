@@ -24,6 +24,8 @@ class Model:
                 return b""
             if words[0] == "put":
                 _, key, value, timestamp = words
+                if len(timestamp) > 4300:
+                    return WRONG  # as int() itself says, from Python 3.7 on
                 self._put(key, float(value), int(timestamp))
                 return b"ok\n\n"
             if words[0] == "get":

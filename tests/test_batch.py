@@ -31,6 +31,7 @@ HOSTILE = [
     b"put a 1 1\nputs a 1 1\n",
     b"\n",
     b"\n\n\n\n",
+    b"put a 1 1\nput a 1 " + b"0" * 5000 + b"1\n",  # more than int() takes, from Python 3.7 on
 ]
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import os
+import signal
 import socket
 import threading
 import time
@@ -166,19 +168,79 @@ class TestAgainstFailures:
         with pytest.raises(ClientError, match="cannot connect"):
             Client(*address)  # type: ignore[misc]
 
+    def test_impossible_arguments(self, client: Client) -> None:
+        with pytest.raises(ClientError):
+            Client("127.0.0.1", 1, timeout=-1)
+        with pytest.raises(ClientError):
+            client.put("k", 1, 10**5000)
+
     @pytest.mark.parametrize(
         "reply",
         [
-            b"okay\n\n", b"\n\n", b"OK\n\n", b"garbage\n\n", b"\xff\n\n", b"ok\nk 1.0\n\n",
-            b"ok\nk 1.0 1 1\n\n", b"ok\nk one 1\n\n", b"ok\nk 1.0 1.5\n\n", b"ok\nk 1.0 one\n\n",
-            b"ok k 1.0 1\n\n", b"ok\n\xff 1.0 1\n\n", b"error\nwrong command\n\n", b"error\n\n",
+            b"ok\nk 1.0\n\n", b"ok\nk 1.0 1 1\n\n", b"ok\nk one 1\n\n", b"ok\nk 1.0 1.5\n\n",
+            b"ok\nk 1.0 one\n\n", b"error\nwrong command\n\n", b"error\n\n", b"ok\nk \xff 1\n\n",
         ],
     )  # fmt: skip
-    def test_malformed_replies_and_errors(self, reply: bytes) -> None:
+    def test_errors_and_malformed_rows(self, reply: bytes) -> None:
         with failing(replying(reply, b"ok\nk 2.0 2\n\n")) as client:
             with pytest.raises(ClientError):
                 client.get("k")
             assert client.get("k") == {"k": [(2, 2.0)]}  # this one was read to its end
+
+    @pytest.mark.parametrize(
+        "reply",
+        [b"okay\n\n", b"\n\n", b"OK\n\n", b"garbage\n\n", b"\xff\n\n", b"ok k 1.0 1\n\n"],
+    )
+    def test_after_what_is_no_reply_at_all_the_next_is_not_trusted(self, reply: bytes) -> None:
+        with failing(replying(reply, b"ok\nk 2.0 2\n\n")) as client:
+            with pytest.raises(ClientError, match="malformed"):
+                client.get("k")
+            with pytest.raises(ClientError, match="closed"):
+                client.get("k")
+
+    def test_a_reply_to_a_put_with_rows_is_malformed(self) -> None:
+        with failing(replying(b"ok\nk 1.0 1\n\n")) as client:
+            with pytest.raises(ClientError, match="malformed"):
+                client.put("k", 1, 1)
+
+    @pytest.mark.parametrize("many", [False, True])
+    def test_after_ctrl_c_the_late_reply_is_not_read(self, many: bool) -> None:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        asked = threading.Event()
+
+        def script(connection: socket.socket) -> None:
+            connection.recv(65536)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            asked.wait(10)
+            connection.sendall(b"ok\nstale 1.0 1\n\n")
+            connection.recv(65536)
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            with failing(script) as client:
+                with pytest.raises(KeyboardInterrupt):
+                    client.put_many([("k", 1, 1)]) if many else client.get("k")
+                asked.set()
+                with pytest.raises(ClientError, match="closed"):
+                    client.get("k")
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def test_what_is_sent_is_the_protocol_s_grammar(self) -> None:
+        got: List[bytes] = []
+
+        def script(connection: socket.socket) -> None:
+            for _ in range(3):
+                got.append(connection.recv(65536))
+                connection.sendall(b"ok\n\n")
+
+        with failing(script) as client:
+            client.put("k", 1.5, 1)
+            client.get("k")
+            client.put_many([("k", 2, 2)])
+        assert got == [b"put k 1.5 1\n", b"get k\n", b"put k 2 2\n"]
 
     @pytest.mark.parametrize("start", [b"", b"o", b"ok\n", b"ok\nk 1.0 1\n", b"garbage"])
     def test_a_server_that_closes_in_the_middle(self, start: bytes) -> None:
@@ -213,7 +275,7 @@ class TestAgainstFailures:
             with failing(replying(*replies)) as client:
                 with contextlib.suppress(ClientError):
                     client.get("first")
-                with pytest.raises(ClientError, match="more than one"):
+                with pytest.raises(ClientError, match=r"more than one|closed"):
                     client.get("second")
 
     def test_an_unasked_reply_that_comes_later(self) -> None:

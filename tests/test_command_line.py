@@ -103,7 +103,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
     assert code == 1
     assert said == (
         f"metricsd: cannot listen on 127.0.0.1:{port}: Address already in use; "
-        "stop what listens there, or choose another --port\n"
+        "stop what listens there, or choose another port\n"
     )
 
 

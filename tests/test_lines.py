@@ -16,8 +16,7 @@ def test_lines_come_out_as_they_went_in(seed: int) -> None:
     buffer = LineBuffer(limit)
     blocks = []
     for piece in pieces(b"".join(lines), dice, dice.choice([3, 30, 30000])):
-        buffer.feed(piece)
-        block = buffer.take()
+        block = buffer.feed_and_take(piece)
         while block is not None:
             assert block.endswith(b"\n")
             assert len(block) <= max(BLOCK_BYTES, limit + 1)

@@ -5,11 +5,12 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from typing import Iterator, List, Tuple
 
 import pytest
 
-from metricsd.reactor import READ, WRITE, Reactor
+from metricsd.reactor import READ, WRITE, Reactor, Watch
 
 
 class Clock:
@@ -69,33 +70,41 @@ def test_a_write_is_not_repeated_in_the_next_turn(reactor: Reactor) -> None:
 
 def test_interest_can_change(reactor: Reactor, pairs: Pairs) -> None:
     ours, theirs = pairs[0]
-    steps: List[str] = []
+    called: List[int] = []
+    watch = reactor.watch(ours, READ, lambda: called.append(1))
+    reactor.turn(0)
+    assert called == []
+    watch.change(WRITE)
+    watch.change(WRITE)
+    reactor.turn(0)
+    assert called == [1]
+    watch.change(READ)
+    reactor.turn(0)
+    assert called == [1]
     theirs.send(b"x")
-    reactor.watch(ours, READ, lambda: steps.append("first"))
     reactor.turn(0)
-    reactor.watch(ours, WRITE, lambda: steps.append("writable"))
+    assert called == [1, 1]
+    watch.forget()
+    watch.forget()
+    watch.change(WRITE)
     reactor.turn(0)
-    reactor.watch(ours, WRITE, lambda: steps.append("another callback"))
-    reactor.turn(0)
-    reactor.forget(ours)
-    reactor.forget(ours)
-    reactor.turn(0)
-    assert steps == ["first", "writable", "another callback"]
+    assert called == [1, 1]
 
 
 def test_a_stale_event_is_dropped(reactor: Reactor, pairs: Pairs) -> None:
     """Whichever of the three comes first closes the others, which are ready in the same turn."""
     called: List[int] = []
+    watches: List[Watch] = []
 
     def close_the_others(mine: int) -> None:
         called.append(mine)
         for number, (ours, _) in enumerate(pairs):
             if number != mine:
-                reactor.forget(ours)
+                watches[number].forget()
                 ours.close()
 
     for number, (ours, theirs) in enumerate(pairs):
-        reactor.watch(ours, READ, lambda number=number: close_the_others(number))  # type: ignore
+        watches.append(reactor.watch(ours, READ, partial(close_the_others, number)))
         theirs.send(b"x")
     reactor.turn(0)
     assert len(called) == 1
@@ -106,23 +115,24 @@ def test_a_descriptor_that_is_another_s_by_now_gets_no_stale_event(
 ) -> None:
     called: List[str] = []
     reborn: List[socket.socket] = []
+    watches: List[Watch] = []
 
-    def replace(number: int) -> None:
+    def replace(mine: int) -> None:
         called.append("first")
-        other = pairs[1 - number][0]
+        other = pairs[1 - mine][0]
         descriptor = other.fileno()
-        reactor.forget(other)
+        watches[1 - mine].forget()
         other.close()
         reborn.append(socket.socket())
         assert reborn[0].fileno() == descriptor
-        reactor.watch(reborn[0], WRITE, lambda: called.append("reborn"))
+        watches.append(reactor.watch(reborn[0], WRITE, lambda: called.append("reborn")))
 
     for number in (0, 1):
-        reactor.watch(pairs[number][0], READ, lambda number=number: replace(number))  # type: ignore
+        watches.append(reactor.watch(pairs[number][0], READ, partial(replace, number)))
         pairs[number][1].send(b"x")
     reactor.turn(0)
     assert called == ["first"]
-    reactor.forget(reborn[0])
+    watches[-1].forget()
     reborn[0].close()
 
 
@@ -231,3 +241,16 @@ def test_a_refused_watch_leaves_no_trace(reactor: Reactor, pairs: Pairs) -> None
         reactor.watch(file, READ, lambda: None)  # type: ignore[arg-type]
     reactor.watch(ours, READ, lambda: None)
     reactor.turn(0)
+
+
+def test_a_timer_that_is_always_due_does_not_hold_the_loop(reactor: Reactor) -> None:
+    called: List[int] = []
+
+    def again() -> None:
+        called.append(1)
+        reactor.call_later(-1, again)
+
+    again()
+    for _ in range(3):
+        reactor.turn()
+    assert len(called) == 4

@@ -13,10 +13,12 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
+import metricsd
 from metricsd import Server, listener, run_server
 from metricsd import server as server_module
 from tests.conftest import running
@@ -25,6 +27,7 @@ from tests.model import Model
 from tests.script import lines, pieces
 from tests.test_session import SEED_DIALOGUE
 
+ROOT = Path(metricsd.__file__).parent.parent
 Talk = Callable[..., Conversation]
 OK = b"ok\n\n"
 WRONG = b"error\nwrong command\n\n"
@@ -304,7 +307,7 @@ class TestLimits:
                     if connection._address == unread.socket.getsockname():
                         connection._outbox += b"not sent"
                 for _ in range(9):
-                    now[0] += 1
+                    now[0] += 1.05
                     busy.socket.sendall(b"get k\n")
                     turn(1)
                 assert len(server._connections) == 4
@@ -319,6 +322,34 @@ class TestLimits:
                 halfway.socket.sendall(b"k\n")
                 turn(1)
                 assert halfway.read(2) == b"ok\nk 1.0 1\n\n" * 2
+
+    def test_many_idle_connections_are_closed_a_few_at_a_time(self) -> None:
+        now = [0.0]
+        with Server("127.0.0.1", 0, idle_timeout=10, clock=lambda: now[0]) as server:
+            with contextlib.ExitStack() as stack:
+                for _ in range(200):
+                    stack.enter_context(Conversation(server.address))
+                while len(server._connections) < 200:
+                    server._reactor.turn(1)
+                now[0] += 20
+                left = []
+                for _ in range(4):
+                    server._reactor.turn()
+                    left.append(len(server._connections))
+                assert left == [136, 72, 8, 0]
+
+    @pytest.mark.parametrize(
+        "limits", [{"max_connections": 0}, {"max_line_bytes": 0}, {"idle_timeout": -1}]
+    )
+    def test_a_limit_that_is_none(self, limits: Any) -> None:
+        with pytest.raises(ValueError):
+            Server("127.0.0.1", 0, **limits)
+
+    def test_a_tiny_idle_timeout_burns_no_cpu(self) -> None:
+        with running(idle_timeout=1e-6):
+            before = time.process_time()
+            assert not threading.Event().wait(0.3)
+            assert time.process_time() - before < 0.05
 
     def test_a_line_limit_of_one_s_own(self) -> None:
         with running(max_line_bytes=5) as server, Conversation(server.address) as client:
@@ -425,6 +456,15 @@ class TestStopping:
 
 class TestRunServer:
     PROGRAM = "import sys, metricsd; metricsd.run_server('127.0.0.1', int(sys.argv[1]))"
+
+    def test_a_signal_at_the_first_sign_of_life_ends_it_cleanly(self) -> None:
+        for _ in range(10):
+            command = [sys.executable, "-m", "metricsd", "--port", "0"]
+            with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
+                assert process.stderr is not None
+                assert b"listening" in process.stderr.readline()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(10) == 0
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signals_end_it_cleanly(self, number: int) -> None:

@@ -1,13 +1,13 @@
 """The protocol, byte for byte, through the session alone: no socket, no thread, no clock."""
 
 import random
-from typing import Iterable, List
+from typing import Iterable, Optional
 
 import pytest
 
 from metricsd.batch import put_block
 from metricsd.commands import OK, WRONG_COMMAND
-from metricsd.session import REPLY_ROOM, Session
+from metricsd.session import REPLY_ROOM, STEP_ROOM, Session
 from metricsd.store import Store
 from tests.model import Model
 from tests.script import lines, pieces
@@ -28,8 +28,7 @@ SEED_DIALOGUE = [
 
 def answer(session: Session, data: bytes, more_waiting: bool = False) -> bytes:
     """All replies that follow when the data arrives."""
-    session.receive(data, more_waiting)
-    said: List[bytes] = []
+    said = [session.receive(data, more_waiting)]
     while session.unfinished:
         said.append(session.replies())
     return b"".join(said)
@@ -63,7 +62,7 @@ def test_seed_dialogue_however_it_is_cut(size: int) -> None:
         b"put k 1 1 1", b"put", b"put k one 1", b"put k 1,5 1", b"put k 0x10 1", b"put k 1 1.5",
         b"put k 1 0x10", b"put k 1 1e9", b"put k 1 9223372036854775808",
         b"put k 1 -9223372036854775809", b"put k 1 nan", b"put k \xff 1", b"get \xff", b"\xff",
-        b"put k 1 " + b"9" * 5000, b"\x00", b"get\x00k",
+        b"put k 1 " + b"9" * 5000, b"put k 1 " + b"0" * 5000, b"\x00", b"get\x00k",
     ],
 )  # fmt: skip
 def test_wrong_commands_change_nothing(line: bytes) -> None:
@@ -170,6 +169,12 @@ class TestBlankLines:
         session = Session(Store(), 10)
         assert answer_all(session, [b"x" * 20, b"x" * 20, b"\n\n\n"]) == WRONG_COMMAND
 
+    @pytest.mark.parametrize("space", [" ", "\x1c", "\u3000"])
+    def test_any_white_space_is_blank(self, space: str) -> None:
+        session = Session(Store())
+        assert answer(session, b"\n" + space.encode()) == WRONG_COMMAND
+        assert answer(session, b"\n") == WRONG_COMMAND
+
     def test_white_space_waits_for_its_line_feed(self) -> None:
         session = Session(Store())
         assert answer(session, b"  ") == b""
@@ -229,7 +234,15 @@ class TestHttp:
         assert session.over
         assert answer(Session(store), b"get *\n") == b"ok\n\n"
 
-    @pytest.mark.parametrize("line", [b"GET / HTTP/1.0\r\n", b"patch /a?b HTTP/1.1\n"])
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"GET / HTTP/1.0\r\n",
+            b"patch /a?b HTTP/1.1\n",
+            b"put /x HTTP/1.1\n",
+            b"OPTIONS * HTTP/1.1\n",
+        ],
+    )
     def test_any_method(self, line: bytes) -> None:
         session = Session(Store())
         assert answer(session, line + b"put a 1 1\n") == WRONG_COMMAND
@@ -250,7 +263,13 @@ class TestHttp:
         assert answer(session, b"POST /x HTTP/1.1\r\nput a 1 1\n") == WRONG_COMMAND + OK
         assert not session.over
 
-    @pytest.mark.parametrize("line", [b"x", b"put /x", b"x" * 100000, b"put /" + b"x" * 100000])
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"x", b"put /x", b"x" * 100000, b"put /" + b"x" * 100000, b"put x HTTP/1", b"get * HTTP/1",
+            b"HTTP/1.1 200 OK", b"POST HTTP/1.1",
+        ],
+    )  # fmt: skip
     def test_other_first_lines_do_not_end_it(self, line: bytes) -> None:
         session = Session(Store())
         assert answer(session, line + b"\nget k\n") == WRONG_COMMAND + b"ok\n\n"
@@ -260,9 +279,8 @@ class TestHttp:
 class TestPulling:
     def test_requests_run_only_while_there_is_room(self) -> None:
         session = Session(Store())
-        session.receive(b"x\n" * 8000)
-        longest = 0
-        total = 0
+        said = session.receive(b"x\n" * 8000)
+        longest = total = len(said)
         while session.unfinished:
             said = session.replies()
             longest = max(longest, len(said))
@@ -270,13 +288,36 @@ class TestPulling:
         assert total == 8000 * len(WRONG_COMMAND)
         assert longest < REPLY_ROOM + len(WRONG_COMMAND)
 
+    @pytest.mark.parametrize(
+        "requests", [b"\n" * 20000, b"get x\n" * 3000, b"get *\n"], ids=["blank", "empty", "short"]
+    )
+    def test_small_replies_count_as_work(
+        self, requests: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Counted in steps: one call never does more than its share, however little it says."""
+        store = Store()
+        for number in range(3000):
+            store.put(f"k{number}", 1.0, 1)
+        steps = [0]
+
+        class Counting(Session):
+            def _step(self) -> Optional[bytes]:
+                steps[0] += 1
+                return super()._step()
+
+        session = Counting(store)
+        session.receive(requests)
+        while session.unfinished:
+            assert steps[0] <= REPLY_ROOM / STEP_ROOM + 1
+            steps[0] = 0
+            session.replies()
+
     def test_a_large_reply_comes_in_pieces(self) -> None:
         store = Store()
         for timestamp in range(20000):
             store.put("k", 0.5, timestamp)
         session = Session(store)
-        session.receive(b"get k\nget *\n")
-        said = []
+        said = [session.receive(b"get k\nget *\n")]
         while session.unfinished:
             said.append(session.replies())
         assert max(map(len, said)) < 2 * REPLY_ROOM
@@ -288,7 +329,7 @@ class TestPulling:
         for timestamp in range(100):
             store.put("k" * 60000, 0.5, timestamp)
         session = Session(store)
-        session.receive(b"get *\n")
+        assert len(session.receive(b"get *\n")) < REPLY_ROOM + 65000
         while session.unfinished:
             assert len(session.replies()) < REPLY_ROOM + 65000
 
@@ -297,8 +338,7 @@ class TestPulling:
         for timestamp in range(2000):
             store.put("k", 0.0, timestamp)
         session = Session(store)
-        session.receive(b"get k\n")
-        said = session.replies()
+        said = session.receive(b"get k\n")
         while session.unfinished:
             for timestamp in range(5000, 9000):
                 store.put("k", 1.0, timestamp)
@@ -317,9 +357,11 @@ def test_idle_means_nothing_pending_in_either_direction() -> None:
     assert session.idle
     answer(session, b"put k 1")
     assert not session.idle
-    session.receive(b" 1\n")
+    assert answer(session, b" 1\n") == OK
+    assert session.idle
+    session.receive(b"x\n" * 8000)
     assert not session.idle
-    assert session.replies() == OK
+    answer(session, b"\xe3\x80\x80 \x1c")  # white space is the start of no line
     assert session.idle
 
 

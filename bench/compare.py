@@ -1,0 +1,284 @@
+"""Compare metricsd with other servers at the same work, in turn, on this machine.
+
+    python3 bench/compare.py --quick
+    python3 bench/compare.py --out bench/results
+
+The figure is the server's own CPU time a request, user and system, as the operating system counts it:
+the server has one core, the load the other, so requests/s would often be those of the load. Every
+round runs every server once; the figures are medians over the rounds, the ratios too.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import socket
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from load import Job, LoadError, measure
+from servers import LOAD_CORE, Peer, Running, peers, pin, running, skipped
+
+Figures = Dict[str, Any]
+
+
+class Settings(NamedTuple):
+    """How thorough a comparison is."""
+
+    rounds: int
+    seconds: float  # of each load
+    points: int  # stored for the jobs about memory and get *
+    others_seconds: float  # that others put while one client reads everything
+
+
+FULL = Settings(rounds=5, seconds=1.5, points=1000000, others_seconds=5.0)
+QUICK = Settings(rounds=1, seconds=0.4, points=100000, others_seconds=1.0)
+
+
+def jobs(quick: bool) -> Dict[str, Job]:
+    """Every kind of load, by the name that it has in the tables."""
+    found: Dict[str, Job] = {}
+    for mix, what in (("put", "put"), ("get", "get of 10 points")):
+        for clients in (1, 50):
+            for pipeline in (1, 16, 100):
+                name = f"{what}, {_count(clients, 'client')}, pipeline {pipeline}"
+                found[name] = Job(mix=mix, clients=clients, pipeline=pipeline, points=10)
+    for pipeline in (16, 100):
+        found[f"put, 10 clients, pipeline {pipeline}"] = Job(clients=10, pipeline=pipeline)
+    found["get of 1,000 points, 10 clients, pipeline 1"] = Job(
+        mix="get", clients=10, keys=10, points=1000
+    )
+    if quick:
+        keep = ("put, 50 clients, pipeline 1$", "put, 10 clients", "get of 1,000")
+        return {n: j for n, j in found.items() if any(re.match(start, n) for start in keep)}
+    return found
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def run_load(peer: Peer, job: Job, settings: Settings) -> Figures:
+    """One load on a server of its own."""
+    with running(peer) as server:
+        job = job._replace(port=server.port, protocol=peer.protocol, seconds=settings.seconds)
+        figures = measure(job, 1, server.pid, show=False)
+    if figures["wrong"]:
+        raise LoadError(f"{peer.name} gave {figures['wrong']} wrong replies")
+    return figures
+
+
+def run_storage(peer: Peer, settings: Settings) -> Figures:
+    """Memory a point, then one client that reads everything while others put."""
+    with running(peer) as server:
+        before = server.memory()
+        _store(server, settings.points, min(10, peer.max_clients))
+        figures: Figures = {"bytes_a_point": (server.memory() - before) / settings.points}
+        if peer.protocol == "metricsd" and peer.max_clients > 1:
+            figures.update(_read_everything(server, settings))
+    return figures
+
+
+def _store(server: Running, points: int, clients: int) -> None:
+    job = Job(
+        port=server.port,
+        protocol=server.peer.protocol,
+        clients=clients,
+        pipeline=100,
+        requests=points,
+        keys=1000,
+    )
+    if measure(job, 1, None, show=False)["wrong"]:
+        raise LoadError(f"{server.peer.name} gave wrong replies")
+
+
+def _read_everything(server: Running, settings: Settings) -> Figures:
+    """``get *`` again and again, while others put 1,000 times a second."""
+    server.forget_peak()
+    before = server.memory()
+    seconds: List[float] = []
+    done = threading.Event()
+    reader = threading.Thread(target=_read_again, args=(server.port, seconds, done))
+    reader.start()
+    job = Job(port=server.port, clients=4, rate=1000, seconds=settings.others_seconds)
+    others = measure(job, 1, None, show=False)
+    done.set()
+    reader.join()
+    return {
+        "get_all_seconds": statistics.median(seconds),
+        "others_p99.9_ms": others["p99.9_ms"],
+        "growth_mb": (server.memory("VmHWM") - before) / 1e6,
+    }
+
+
+def _read_again(port: int, seconds: List[float], done: threading.Event) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        while not done.is_set():
+            started = time.perf_counter()
+            sock.sendall(b"get *\n")
+            end = b""
+            while end != b"\n\n":
+                end = (end + sock.recv(1 << 20))[-2:]
+            seconds.append(time.perf_counter() - started)
+
+
+def compare(settings: Settings, quick: bool) -> Dict[str, Any]:
+    """Run everything; return the figures of each round by job and peer."""
+    found = peers()
+    for line in filter(None, map(skipped, found)):
+        _say(line)
+    found = [peer for peer in found if not peer.missing]
+    loads = jobs(quick)
+    steps = (len(loads) + 1) * settings.rounds
+    results: Dict[str, Dict[str, List[Figures]]] = {}
+    for round_number in range(settings.rounds):
+        for number, (name, job) in enumerate(loads.items()):
+            step = round_number * (len(loads) + 1) + number + 1
+            _say(f"[{step}/{steps}] round {round_number + 1}: {name}")
+            for peer in found:
+                if job.clients <= peer.max_clients:
+                    figures = run_load(peer, job, settings)
+                    results.setdefault(name, {}).setdefault(peer.name, []).append(figures)
+        _say(f"[{(round_number + 1) * (len(loads) + 1)}/{steps}] memory, and get *")
+        for peer in found:
+            figures = run_storage(peer, settings)
+            results.setdefault("storage", {}).setdefault(peer.name, []).append(figures)
+    return {"about": about(settings), "peers": [peer.name for peer in found], "results": results}
+
+
+def about(settings: Settings) -> Dict[str, str]:
+    """The machine, the Python and the date."""
+    processor = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = re.findall(r"model name\s*:\s*(.*)", file.read())
+        processor = names[0] if names else processor
+    return {
+        "machine": f"{processor}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+        "rounds": f"{settings.rounds} of {settings.seconds:g} s",
+    }
+
+
+def median(rounds: List[Figures], figure: str) -> Optional[float]:
+    """The median of a figure over the rounds; None if it was not measured."""
+    values = [figures[figure] for figures in rounds if figure in figures]
+    return statistics.median(values) if values else None
+
+
+def ratio(ours: List[Figures], theirs: List[Figures], figure: str) -> float:
+    """The median over the rounds of our figure divided by theirs in the same round."""
+    pairs = zip(ours, theirs)
+    return statistics.median(mine[figure] / other[figure] for mine, other in pairs)
+
+
+def tables(outcome: Dict[str, Any]) -> str:
+    """The Markdown tables."""
+    names: List[str] = outcome["peers"]
+    results = outcome["results"]
+    lines = ["{machine}; Python {python}; {date}; {rounds}".format(**outcome["about"]), ""]
+    lines += ["Server CPU a request in microseconds, and in brackets ours divided by theirs:", ""]
+    lines += _head("work", names)
+    for job, rows in results.items():
+        if job != "storage":
+            lines.append(_row(job, [_cpu(rows, name) for name in names]))
+    lines += ["", "Requests a second, and the p99 latency in milliseconds, in a closed loop:", ""]
+    lines += _head("work", names)
+    for job, rows in results.items():
+        if job != "storage":
+            lines.append(_row(job, [_speed(rows.get(name)) for name in names]))
+    lines += ["", "Storage, and one client reading everything while others put:", ""]
+    lines += _head("figure", names)
+    for figure, what in STORAGE_FIGURES.items():
+        rows = results["storage"]
+        lines.append(_row(what, [_number(median(rows[name], figure)) for name in names]))
+    return "\n".join(lines) + "\n"
+
+
+STORAGE_FIGURES = {
+    "bytes_a_point": "resident memory a point, bytes",
+    "get_all_seconds": "`get *`, seconds",
+    "others_p99.9_ms": "others' put meanwhile, p99.9, ms",
+    "growth_mb": "memory growth meanwhile, MB",
+}
+
+
+def _head(first: str, names: List[str]) -> List[str]:
+    return [_row(first, names), "|---|" + "---:|" * len(names)]
+
+
+def _row(first: str, cells: List[str]) -> str:
+    return "| " + " | ".join([first, *cells]) + " |"
+
+
+def _cpu(rows: Dict[str, List[Figures]], name: str) -> str:
+    if name not in rows:
+        return "–"
+    figure = _number(median(rows[name], "server_cpu_us"))
+    if name == "metricsd":
+        return f"**{figure}**"
+    return f"{figure} ({ratio(rows['metricsd'], rows[name], 'server_cpu_us'):.2f})"
+
+
+def _speed(rounds: Optional[List[Figures]]) -> str:
+    if not rounds:
+        return "–"
+    return f"{median(rounds, 'requests_per_second'):,.0f}/s {_number(median(rounds, 'p99_ms'))} ms"
+
+
+def _number(value: Optional[float]) -> str:
+    """Three significant digits."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run the comparison that the command line asks for; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a first look, in under a minute")
+    parser.add_argument("--out", metavar="DIR", help="write the tables and pictures there as well")
+    options = parser.parse_args()
+    pin(0, LOAD_CORE)
+    try:
+        outcome = compare(QUICK if options.quick else FULL, options.quick)
+    except (LoadError, OSError) as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(tables(outcome))
+    if options.out:
+        write(outcome, Path(options.out))
+    return 0
+
+
+def write(outcome: Dict[str, Any], folder: Path) -> None:
+    """Write the figures, the tables, and the pictures if there is a library for them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "compare.json").write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
+    (folder / "compare.md").write_text(tables(outcome), encoding="utf-8")
+    try:
+        from pictures import draw
+    except ImportError:
+        _say("no pictures: matplotlib is not installed (pip install matplotlib)")
+        return
+    for path in draw(outcome, folder):
+        _say(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The servers that are compared: how each is started on a port, and what it can do."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional
+
+BENCH = Path(__file__).resolve().parent
+START_SECONDS = 10.0
+SERVER_CORE = 0
+LOAD_CORE = 1
+
+
+class Peer(NamedTuple):
+    """A server that can be started; ``missing`` says how to get it where it can't."""
+
+    name: str
+    command: List[str]  # PORT stands for the port
+    protocol: str = "metricsd"
+    max_clients: int = 10**6  # it serves at a time
+    missing: str = ""
+
+
+def peers() -> List[Peer]:
+    """Every peer, ours first."""
+    python = sys.executable
+    redis = shutil.which("redis-server") or ""
+    has_uvloop = importlib.util.find_spec("uvloop") is not None
+    return [
+        Peer("metricsd", [python, "-m", "metricsd", "--port", "PORT", "--log-level", "error"]),
+        Peer(
+            "Redis",
+            [redis, "--port", "PORT", "--save", "", "--appendonly", "no", "--logfile", os.devnull],
+            protocol="redis",
+            missing="" if redis else "install redis-server (Debian: apt-get install redis-server)",
+        ),
+        Peer(
+            "uvloop",
+            [python, str(BENCH / "peers" / "uvloop_protocol.py"), "PORT"],
+            missing="" if has_uvloop else "install uvloop (pip install uvloop)",
+        ),
+        Peer("asyncio", [python, str(BENCH / "peers" / "asyncio_protocol.py"), "PORT"]),
+        Peer("threads", [python, str(BENCH / "peers" / "threads.py"), "PORT"]),
+        Peer("blocking", [python, str(BENCH / "peers" / "blocking.py"), "PORT"], max_clients=1),
+    ]
+
+
+class Running(NamedTuple):
+    """A server that has been started and warmed up."""
+
+    peer: Peer
+    port: int
+    pid: int
+
+    def memory(self, field: str = "VmRSS") -> int:
+        """Resident memory in bytes, now or (VmHWM) at its highest."""
+        with open(f"/proc/{self.pid}/status") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name == field:
+                    return int(value.split()[0]) * 1024
+        raise OSError(f"no {field} for process {self.pid}")
+
+    def forget_peak(self) -> None:
+        """Let VmHWM begin anew (proc(5), clear_refs)."""
+        with open(f"/proc/{self.pid}/clear_refs", "w") as file:
+            file.write("5")
+
+
+@contextlib.contextmanager
+def running(peer: Peer) -> Iterator[Running]:
+    """Start a server on a free port and one core of its own; end it when the block is left.
+
+    A connection comes and goes before anything is measured: with large receive buffers, like
+    asyncio's, the first one that closes teaches the allocator to keep such memory.
+    """
+    port = _free_port()
+    command = [word.replace("PORT", str(port)) for word in peer.command]
+    process = subprocess.Popen(
+        command, cwd=str(BENCH.parent), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        pin(process.pid, SERVER_CORE)
+        for _ in range(2):
+            with _connect(port, process) as warm_up:
+                warm_up.sendall(b"get warm_up\n" if peer.protocol == "metricsd" else b"PING\r\n")
+                warm_up.recv(100)
+        yield Running(peer, port, process.pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def pin(pid: int, core: int) -> None:
+    """Keep a process on one core, where the system can do that and has two."""
+    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(pid, {core})
+
+
+def _connect(port: int, process: "subprocess.Popen[bytes]") -> socket.socket:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), START_SECONDS)
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise OSError(f"{process.args!r} does not start") from None
+            time.sleep(0.01)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def skipped(peer: Peer) -> Optional[str]:
+    """Say why a peer is left out; None if it is not."""
+    return f"{peer.name} skipped: {peer.missing}" if peer.missing else None
