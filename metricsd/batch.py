@@ -4,9 +4,8 @@ Owns one short cut. Does not know any other command: a block that is not all pla
 the line-by-line path, untouched.
 """
 
-from array import array
-
-from metricsd.commands import MAX_TIMESTAMP_CHARACTERS
+from metricsd.commands import MAX_TIMESTAMP_CHARACTERS, BadCommand, put
+from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP
 from metricsd.store import Store
 
 # Stands for a "put" that begins a line. Split at white space, a block loses its line breaks, and
@@ -21,9 +20,11 @@ def put_block(store: Store, block: bytes) -> int:
     """
     try:
         text = block.decode()
+        count = text.count("\n")
+        if count == 1:
+            return _put_line(store, text)
         if FIRST_PUT in text:
             return 0
-        count = text.count("\n")
         words = ("\n" + text).replace("\nput ", " " + FIRST_PUT + " ").split()
         if len(words) != 4 * count or words[::4].count(FIRST_PUT) != count:
             return 0
@@ -31,8 +32,21 @@ def put_block(store: Store, block: bytes) -> int:
         if len(block) > MAX_TIMESTAMP_CHARACTERS < len(max(numbers, key=len)):
             return 0
         values = list(map(float, words[2::4]))
-        timestamps = array("q", map(int, numbers))
-    except (ValueError, OverflowError):  # not UTF-8, not a number, more than 64 bits
+        timestamps = list(map(int, numbers))
+    except ValueError:  # not UTF-8, not a number
+        return 0
+    if min(timestamps) < MIN_TIMESTAMP or max(timestamps) > MAX_TIMESTAMP:
         return 0
     store.put_many(words[1::4], values, timestamps)
     return count
+
+
+def _put_line(store: Store, line: str) -> int:
+    words = line.split()
+    if len(words) != 4 or words[0] != "put":
+        return 0
+    try:
+        put(store, words[1], words[2], words[3])
+    except BadCommand:
+        return 0
+    return 1

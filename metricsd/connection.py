@@ -93,7 +93,10 @@ class Connection:
             elif self._session.unfinished:
                 self._outbox = self._session.replies()
             else:
-                self._receive()
+                data = self._socket.recv(RECEIVE_BYTES)
+                self._input_ended = not data  # of which the session hears as of any arrival
+                more_waiting = len(data) == RECEIVE_BYTES and self._more_waiting()
+                self._outbox = self._session.receive(data, more_waiting)
         except (BlockingIOError, InterruptedError):
             return  # not ready after all; the loop comes back
         except Exception as error:
@@ -102,23 +105,22 @@ class Connection:
         self._reactor.after_commit(self._on_commit)
 
     def _on_commit(self) -> None:
-        """Last phase: send once, and decide what to wait for."""
+        """Last phase: send once, then wait to send or to receive, as the buffers demand."""
         try:
             if self._outbox:
                 self._send()
-            self._choose_interest()
+            self.last_active = self._reactor.now
+            # What to wait for is decided here and nowhere else, and never remembered.
+            if self._outbox or self._session.unfinished:
+                self._watch.change(WRITE)
+            elif self._input_ended:
+                self.close()
+            else:
+                if self._session.over and not self._lingering:
+                    self._linger()
+                self._watch.change(READ)
         except Exception as error:
             self._fail(error)
-
-    def _receive(self) -> None:
-        data = self._socket.recv(RECEIVE_BYTES)
-        self.last_active = self._reactor.now
-        if len(data) == RECEIVE_BYTES:
-            self._outbox = self._session.receive(data, self._more_waiting())
-        else:
-            # No data is the end of input. The session hears of it as of any arrival.
-            self._input_ended = not data
-            self._outbox = self._session.receive(data)
 
     def _more_waiting(self) -> bool:
         try:
@@ -131,19 +133,7 @@ class Connection:
             sent = self._socket.send(self._outbox)
         except (BlockingIOError, InterruptedError):
             return  # all of it waits until the socket is writable
-        self.last_active = self._reactor.now
         self._outbox = self._outbox[sent:]
-
-    def _choose_interest(self) -> None:
-        """Derive from the buffers what to wait for. This is the only place that decides it."""
-        if self._outbox or self._session.unfinished:
-            self._watch.change(WRITE)
-        elif self._input_ended:
-            self.close()
-        else:
-            if self._session.over and not self._lingering:
-                self._linger()
-            self._watch.change(READ)
 
     def _linger(self) -> None:
         self._lingering = True

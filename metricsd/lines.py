@@ -19,14 +19,19 @@ class LineBuffer:
     a line feed twice. Slicing `bytes` instead would copy the rest of the buffer for every line.
     """
 
-    __slots__ = ("_block_bytes", "_buffer", "_limit", "_searched", "skipping")
+    __slots__ = ("_buffer", "_limit", "_searched", "block_bytes", "skipping")
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         self._buffer = bytearray()
         self._limit = limit
-        self._block_bytes = min(BLOCK_BYTES, limit + 1)
+        self.block_bytes = min(BLOCK_BYTES, limit + 1)  # of a block of several lines, at most
         self._searched = 0  # how far the buffer is known to hold no line feed
         self.skipping = False  # inside a line over the limit, whose rest is dropped
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left of what was fed, and the next byte begins a line."""
+        return not self._buffer and not self.skipping
 
     @property
     def inside_line(self) -> bool:
@@ -51,7 +56,7 @@ class LineBuffer:
         its own, and the rest of it is dropped.
         """
         buffer = self._buffer
-        end = buffer.rfind(b"\n", self._searched, self._block_bytes) + 1
+        end = buffer.rfind(b"\n", self._searched, self.block_bytes) + 1
         if not end:
             end = buffer.find(b"\n", self._searched) + 1
         if end:
@@ -66,13 +71,6 @@ class LineBuffer:
             return block
         self._searched = len(buffer)
         return None
-
-    def feed_and_take(self, data: bytes) -> Optional[bytes]:
-        """Both in one. The usual arrival, whole lines with nothing before them, is not copied."""
-        if self._buffer or self.skipping or len(data) > self._block_bytes or data[-1:] != b"\n":
-            self.feed(data)
-            return self.take()
-        return data
 
     def clear(self) -> None:
         """Forget everything that was not handed out."""

@@ -41,6 +41,7 @@ class Session:
         "_max_line_bytes",
         "_pieces",
         "_request_seen",
+        "_settled",
         "_store",
         "over",
         "unfinished",
@@ -55,6 +56,8 @@ class Session:
         self._first_line = True  # no line has come yet
         self._arrival_goes_on = False
         self._blank_seen = self._request_seen = False  # in this arrival
+        # Nothing from before has a bearing on the next arrival: no unfinished line, no open arrival.
+        self._settled = False
         self.unfinished = False
         self.over = False  # the connection is to be closed once the replies are sent
 
@@ -65,18 +68,20 @@ class Session:
 
     def receive(self, data: bytes, more_waiting: bool = False) -> bytes:
         """Take an arrival, or part of one if there is ``more_waiting``; b"" is the end of input."""
-        if self.over:
+        if self._settled and not more_waiting and self._is_block(data):
+            puts = put_block(self._store, data)
+            if puts:
+                return OK * puts  # the usual arrival: whole lines, all of them puts
+            self._lines_left = BytesIO(data)
+        elif self.over:
             return b""
-        if self._lines.skipping:
-            self._request_seen = True  # the rest of a long line is no blank line
-        block = self._lines.feed_and_take(data)
-        reply = b"" if block is None else self._run_block(block)
-        if reply and block is data and not more_waiting and not self._arrival_goes_on:
-            self._request_seen = False
-            return reply  # the usual arrival is one request, or one batch: nothing is left of it
-        self._arrival_goes_on = more_waiting
+        else:
+            self._request_seen |= self._lines.skipping  # the rest of a long line is not blank
+            self._arrival_goes_on = more_waiting
+            self._lines.feed(data)
+        self._settled = False
         self.unfinished = True
-        return reply + self.replies()
+        return self.replies()
 
     def replies(self) -> bytes:
         """Go on with what is unfinished."""
@@ -85,12 +90,14 @@ class Session:
         while room > 0:
             reply = self._step()
             if reply is None:
-                self.unfinished = False
-                said.append(self._end_of_arrival())
+                said.append(self._finish())
                 break
             said.append(reply)
             room -= max(len(reply), STEP_ROOM)
         return b"".join(said)
+
+    def _is_block(self, data: bytes) -> bool:
+        return data[-1:] == b"\n" and len(data) <= self._lines.block_bytes
 
     def _step(self) -> Optional[bytes]:
         """Go on with the reply under way, the next line or the next block; None without any."""
@@ -103,17 +110,14 @@ class Session:
         if line is not None:
             return self._run_line(line)
         block = self._lines.take()
-        return None if block is None else self._run_block(block)
-
-    def _run_block(self, block: bytes) -> bytes:
-        """Run a block if it is one line or all puts; else leave its lines to be run one by one."""
-        if block.find(b"\n") == len(block) - 1:
-            return self._run_line(block)
-        puts = put_block(self._store, block)
-        if puts:
-            self._request_seen = True
-            self._first_line = False
-            return OK * puts
+        if block is None:
+            return None
+        if self._is_block(block):
+            puts = put_block(self._store, block)
+            if puts:
+                self._request_seen = True
+                self._first_line = False
+                return OK * puts
         self._lines_left = BytesIO(block)
         return b""
 
@@ -138,11 +142,14 @@ class Session:
         self._pieces = reply
         return b""
 
-    def _end_of_arrival(self) -> bytes:
+    def _finish(self) -> bytes:
+        """All whole lines have been run: return what there is to say about the arrival itself."""
+        self.unfinished = False
         if self._arrival_goes_on:
             return b""
         only_blank = self._blank_seen and not self._request_seen and not self._lines.inside_line
         self._blank_seen = self._request_seen = False
+        self._settled = self._lines.empty and not self._first_line and not self.over
         return WRONG_COMMAND if only_blank else b""
 
     def _hang_up(self) -> None:

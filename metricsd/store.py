@@ -5,38 +5,38 @@ Owns the measurements. Does not know the protocol.
 
 from typing import Dict, Iterable, Iterator, List, Tuple
 
-from metricsd.series import Series
+from metricsd.series import Series, put_each
 
 EVERY_KEY = "*"
+
+
+class SeriesByKey(Dict[str, Series]):
+    """A dict that makes a series for a key that it does not have, and keeps the keys in order."""
+
+    def __init__(self) -> None:
+        self.keys_in_order: List[str] = []
+
+    def __missing__(self, key: str) -> Series:
+        series = self[key] = Series()
+        self.keys_in_order.append(key)
+        return series
 
 
 class Store:
     """An in-memory store for one thread."""
 
     def __init__(self) -> None:
-        self._series: Dict[str, Series] = {}
-        self._keys: List[str] = []
+        self._series = SeriesByKey()
 
     def put(self, key: str, value: float, timestamp: int) -> None:
         """Store one measurement; ``timestamp`` must fit in 64 bits."""
-        series = self._series.get(key)
-        if series is None:
-            self._series[key] = Series(timestamp, value)
-            self._keys.append(key)
-        else:
-            series.put(timestamp, value)
+        self._series[key].put(timestamp, value)
 
     def put_many(
         self, keys: Iterable[str], values: Iterable[float], timestamps: Iterable[int]
     ) -> None:
-        """Store measurements in their order, as ``put`` does for each."""
-        find = self._series.get
-        for key, value, timestamp in zip(keys, values, timestamps):
-            series = find(key)
-            if series is None:
-                self.put(key, value, timestamp)
-            else:
-                series.put(timestamp, value)
+        """Store measurements in their order, as ``put`` does each."""
+        put_each(map(self._series.__getitem__, keys), timestamps, values)
 
     def select(self, key: str) -> Iterator[Tuple[str, Series]]:
         """Yield the series of a key, if there is one, or for ``*`` every series that is there now.
@@ -45,8 +45,8 @@ class Store:
         that changes size can't be walked.
         """
         if key == EVERY_KEY:
-            for position in range(len(self._keys)):
-                name = self._keys[position]
-                yield name, self._series[name]
+            keys = self._series.keys_in_order
+            for position in range(len(keys)):
+                yield keys[position], self._series[keys[position]]
         elif key in self._series:
             yield key, self._series[key]

@@ -16,7 +16,8 @@ def test_lines_come_out_as_they_went_in(seed: int) -> None:
     buffer = LineBuffer(limit)
     blocks = []
     for piece in pieces(b"".join(lines), dice, dice.choice([3, 30, 30000])):
-        block = buffer.feed_and_take(piece)
+        buffer.feed(piece)
+        block = buffer.take()
         while block is not None:
             assert block.endswith(b"\n")
             assert len(block) <= max(BLOCK_BYTES, limit + 1)
@@ -24,6 +25,7 @@ def test_lines_come_out_as_they_went_in(seed: int) -> None:
             block = buffer.take()
     assert b"".join(blocks) == b"".join(lines)
     assert not buffer.inside_line
+    assert buffer.empty
 
 
 def test_an_endless_line_costs_bounded_memory() -> None:

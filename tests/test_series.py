@@ -6,7 +6,7 @@ from typing import Dict, List, Tuple
 import pytest
 
 from metricsd import series as series_module
-from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP, Series
+from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP, Series, put_each
 
 
 def read(series: Series, limit: int) -> List[Tuple[int, float]]:
@@ -28,8 +28,8 @@ def test_random_puts(monkeypatch: pytest.MonkeyPatch, block_points: int, seed: i
     dice = random.Random(seed)
     span = dice.choice([5, 50, 1000])
     drift = dice.choice([0, 0, 1, 3])  # 0: no order at all; more: nearly in order
-    series = Series(0, 0.5)
-    model: Dict[int, float] = {0: 0.5}
+    series = Series()
+    model: Dict[int, float] = {}
     for step in range(300):
         timestamp, value = step * drift + dice.randrange(-span, span), dice.random()
         series.put(timestamp, value)
@@ -39,8 +39,27 @@ def test_random_puts(monkeypatch: pytest.MonkeyPatch, block_points: int, seed: i
         assert read(series, limit) == sorted(model.items())
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_put_each_is_put_for_each(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(series_module, "BLOCK_POINTS", 3)
+    dice = random.Random(seed)
+    one_by_one, together = [Series(), Series()], [Series(), Series()]
+    for _ in range(50):
+        places = [dice.randrange(2) for _ in range(5)]
+        timestamps = [dice.randrange(30) for _ in range(5)]
+        values = [dice.random() for _ in range(5)]
+        for place, timestamp, value in zip(places, timestamps, values):
+            one_by_one[place].put(timestamp, value)
+        put_each((together[place] for place in places), timestamps, values)
+    for one, other in zip(one_by_one, together):
+        assert one._blocks == other._blocks
+        assert one.newest == other.newest
+
+
 def test_the_ends_of_time() -> None:
-    series = Series(MAX_TIMESTAMP, 1.0)
+    series = Series()
+    assert read(series, 10) == []
+    series.put(MAX_TIMESTAMP, 1.0)
     series.put(MIN_TIMESTAMP, 2.0)
     assert read(series, 10) == [(MIN_TIMESTAMP, 2.0), (MAX_TIMESTAMP, 1.0)]
     assert series.newest == MAX_TIMESTAMP
@@ -48,7 +67,7 @@ def test_the_ends_of_time() -> None:
 
 def test_a_reader_sees_each_point_once_and_in_order_whatever_is_put_meanwhile() -> None:
     dice = random.Random(1)
-    series = Series(0, 0.0)
+    series = Series()
     for timestamp in range(0, 20000, 10):
         series.put(timestamp, 0.0)
     seen: List[int] = []
@@ -71,7 +90,7 @@ def test_late_points_move_little_memory(order: str) -> None:
         random.Random(2).shuffle(timestamps)
     else:
         timestamps.reverse()
-    series = Series(timestamps[0], 0.0)
+    series = Series()
     for timestamp in timestamps:
         series.put(timestamp, 0.0)
     sizes = [len(columns[0]) for columns in series._blocks]
