@@ -105,28 +105,20 @@ class Connection:
         self._reactor.after_commit(self._on_commit)
 
     def _on_commit(self) -> None:
-        """Last phase: send once, then wait to send or to receive, as the buffers demand."""
+        """Last phase: send once, and decide what to wait for."""
         try:
             if self._outbox:
                 self._send()
             self.last_active = self._reactor.now
-            # What to wait for is decided here and nowhere else, and never remembered.
+            # The interest is derived from the buffers, here and nowhere else.
             if self._outbox or self._session.unfinished:
                 self._watch.change(WRITE)
-            elif self._input_ended:
-                self.close()
-            else:
-                if self._session.over and not self._lingering:
-                    self._linger()
+            elif self._input_ended or self._session.over:
+                self._end()
+            elif self._watch.events != READ:
                 self._watch.change(READ)
         except Exception as error:
             self._fail(error)
-
-    def _more_waiting(self) -> bool:
-        try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except (BlockingIOError, InterruptedError):
-            return False
 
     def _send(self) -> None:
         try:
@@ -135,10 +127,21 @@ class Connection:
             return  # all of it waits until the socket is writable
         self._outbox = self._outbox[sent:]
 
-    def _linger(self) -> None:
-        self._lingering = True
-        self._socket.shutdown(socket.SHUT_WR)
-        self._reactor.call_later(LINGER_SECONDS, self.close)
+    def _end(self) -> None:
+        """All is said, and nothing more will be listened to: the client's wish, or the session's."""
+        if self._input_ended:
+            self.close()
+        elif not self._lingering:
+            self._lingering = True
+            self._socket.shutdown(socket.SHUT_WR)
+            self._watch.change(READ)
+            self._reactor.call_later(LINGER_SECONDS, self.close)
+
+    def _more_waiting(self) -> bool:
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except (BlockingIOError, InterruptedError):
+            return False
 
     def _fail(self, error: Exception) -> None:
         """End this connection and no other: the network failed it, or we did."""
