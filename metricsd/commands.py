@@ -5,11 +5,14 @@ or where replies go. To add a command, write its function and add a row to COMMA
 """
 
 from itertools import chain
-from typing import Callable, Dict, Iterator, List, NamedTuple, Union
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
+from metricsd.replies import REPLY_END, REPLY_START
 from metricsd.rows import rows
-from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP
+from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP, Series
 from metricsd.store import Store
+
+EVERY_KEY = "*"
 
 OK = b"ok\n\n"
 WRONG_COMMAND = b"error\nwrong command\n\n"
@@ -47,10 +50,20 @@ def put(store: Store, key: str, value: str, timestamp: str) -> bytes:
     return OK
 
 
-def get(store: Store, key: str) -> Iterator[bytes]:
+def get(store: Store, key: str) -> Reply:
     """Answer every measurement of a key, or of every key."""
-    found = (rows(name, series) for name, series in store.select(key))
-    return chain((b"ok\n",), chain.from_iterable(found), (b"\n",))
+    if key == EVERY_KEY:
+        return _pieces(store.every())
+    series = store.find(key)
+    if series is None:
+        return OK
+    reply = store.kept_replies.get(key, series)
+    return _pieces([(key, series)]) if reply is None else reply
+
+
+def _pieces(found: Iterable[Tuple[str, Series]]) -> Iterator[bytes]:
+    every_row = (rows(key, series) for key, series in found)
+    return chain((REPLY_START,), chain.from_iterable(every_row), (REPLY_END,))
 
 
 COMMANDS: Dict[str, Command] = {

@@ -128,7 +128,7 @@ class Connection:
         self._outbox = self._outbox[sent:]
 
     def _end(self) -> None:
-        """All is said, and nothing more will be listened to: the client's wish, or the session's."""
+        """All is said, and nothing more will be listened to."""
         if self._input_ended:
             self.close()
         elif not self._lingering:

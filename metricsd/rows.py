@@ -5,7 +5,7 @@ Owns the text form. Does not know which points are asked for.
 
 from bisect import bisect_right
 from itertools import chain
-from typing import Iterator
+from typing import Iterator, Optional
 
 from metricsd.series import MIN_TIMESTAMP, Series
 
@@ -18,16 +18,18 @@ PIECE_BYTES = 16 * 1024
 MAX_NUMBERS_BYTES = 24 + 20 + 3
 
 
-def rows(key: str, series: Series) -> Iterator[bytes]:
+def rows(key: str, series: Series, done: Optional[int] = None) -> Iterator[bytes]:
     """Yield the rows of a series, oldest first, in pieces of at most PIECE_BYTES (or one row).
 
-    Each piece is read when it is asked for. Points stored behind the reader in the meantime are
-    not in the reply, and it ends with what was the newest point when it began, so it does end.
+    With ``done``, only those of points later than this timestamp. Each piece is read when it is
+    asked for. Points stored behind the reader in the meantime are not in the reply, and it ends
+    with what was the newest point when it began, so it does end.
     """
     row = key.replace("%", "%%") + " %r %d\n"
     limit = max(1, PIECE_BYTES // (len(key.encode()) + MAX_NUMBERS_BYTES))
     last = series.newest
-    done = MIN_TIMESTAMP - 1
+    if done is None:
+        done = MIN_TIMESTAMP - 1
     while done < last:
         timestamps, values = series.later_than(done, limit)
         count = bisect_right(timestamps, last)

@@ -25,12 +25,13 @@ class Series:
     Nearly every point is newer than all before it, so the newest block is kept at hand.
     """
 
-    __slots__ = ("_blocks", "_firsts", "_timestamps", "_values", "newest")
+    __slots__ = ("_blocks", "_firsts", "_timestamps", "_values", "changes", "newest")
 
     def __init__(self) -> None:
         self._blocks: List[Columns] = [(array("q"), array("d"))]
         self._firsts: List[int] = [MIN_TIMESTAMP]  # no point of a block comes before this
         self._timestamps, self._values = self._blocks[0]
+        self.changes = 0  # to points that were there, or between them; growing is none
         self.newest = MIN_TIMESTAMP - 1  # the largest timestamp; without points, less than any
 
     def put(self, timestamp: int, value: float) -> None:
@@ -41,6 +42,9 @@ class Series:
             self.newest = timestamp
         else:
             self._put_elsewhere(timestamp, value)
+
+    def __len__(self) -> int:
+        return sum(len(timestamps) for timestamps, _ in self._blocks)
 
     def later_than(self, timestamp: int, limit: int) -> Columns:
         """The next points with a larger timestamp, at most ``limit``, none at the end.
@@ -64,6 +68,7 @@ class Series:
             self._timestamps, self._values = self._blocks[-1]
             self.newest = timestamp
             return
+        self.changes += 1
         index = bisect_right(self._firsts, timestamp) - 1
         timestamps, values = self._blocks[index]
         place = bisect_left(timestamps, timestamp)

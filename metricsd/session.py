@@ -56,7 +56,7 @@ class Session:
         self._first_line = True  # no line has come yet
         self._arrival_goes_on = False
         self._blank_seen = self._request_seen = False  # in this arrival
-        # Nothing from before has a bearing on the next arrival: no unfinished line, no open arrival.
+        # Nothing from before matters to the next arrival: no unfinished line, no open arrival.
         self._settled = False
         self.unfinished = False
         self.over = False  # the connection is to be closed once the replies are sent

@@ -1,13 +1,12 @@
 """The store: every series by its key, in the order in which the keys were first put.
 
-Owns the measurements. Does not know the protocol.
+Owns the measurements. Does not know what may be asked about them.
 """
 
-from typing import Dict, Iterable, Iterator, List, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
+from metricsd.replies import KeptReplies
 from metricsd.series import Series, put_each
-
-EVERY_KEY = "*"
 
 
 class SeriesByKey(Dict[str, Series]):
@@ -27,6 +26,7 @@ class Store:
 
     def __init__(self) -> None:
         self._series = SeriesByKey()
+        self.kept_replies = KeptReplies()  # to gets; derived from the series
 
     def put(self, key: str, value: float, timestamp: int) -> None:
         """Store one measurement; ``timestamp`` must fit in 64 bits."""
@@ -38,15 +38,16 @@ class Store:
         """Store measurements in their order, as ``put`` does each."""
         put_each(map(self._series.__getitem__, keys), timestamps, values)
 
-    def select(self, key: str) -> Iterator[Tuple[str, Series]]:
-        """Yield the series of a key, if there is one, or for ``*`` every series that is there now.
+    def find(self, key: str) -> Optional[Series]:
+        """The series of a key; None if it was never put."""
+        return self._series.get(key)
+
+    def every(self) -> Iterator[Tuple[str, Series]]:
+        """Yield every key that is there now, with its series, in the order of their first put.
 
         The store may grow between two steps: keys are looked up by their position, because a dict
         that changes size can't be walked.
         """
-        if key == EVERY_KEY:
-            keys = self._series.keys_in_order
-            for position in range(len(keys)):
-                yield keys[position], self._series[keys[position]]
-        elif key in self._series:
-            yield key, self._series[key]
+        keys = self._series.keys_in_order
+        for position in range(len(keys)):
+            yield keys[position], self._series[keys[position]]

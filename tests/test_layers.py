@@ -11,7 +11,7 @@ import pytest
 import metricsd
 
 PACKAGE = Path(metricsd.__file__).parent
-CORE = ["series", "rows", "store", "batch", "commands", "lines", "session"]
+CORE = ["series", "rows", "replies", "store", "batch", "commands", "lines", "session"]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
@@ -27,7 +27,7 @@ def imports(name: str) -> Set[str]:
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_knows_no_input_and_no_output(name: str) -> None:
-    allowed = {"array", "bisect", "io", "itertools", "typing"}
+    allowed = {"array", "bisect", "collections", "io", "itertools", "typing"}
     allowed |= {"metricsd." + core for core in CORE}
     assert imports(name) <= allowed
     text = (PACKAGE / (name + ".py")).read_text(encoding="utf-8")

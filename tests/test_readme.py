@@ -11,7 +11,7 @@ import pytest
 
 import metricsd
 from metricsd import __main__ as command_line
-from metricsd import connection, rows, server, session
+from metricsd import connection, replies, rows, server, session
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
 from tests.test_command_line import started
@@ -82,6 +82,8 @@ def test_the_table_of_options_is_complete_and_right() -> None:
 def test_the_limits_are_as_the_constants_are() -> None:
     for name, value, unit in [
         ("REPLY_ROOM", session.REPLY_ROOM / 1024, "KiB"),
+        ("MAX_REPLY_BYTES", replies.MAX_REPLY_BYTES / 1024, "KiB"),
+        ("MAX_KEPT_BYTES", replies.MAX_KEPT_BYTES / 1024**2, "MiB"),
         ("PIECE_BYTES", rows.PIECE_BYTES / 1024, "KiB"),
         ("RECEIVE_BYTES", connection.RECEIVE_BYTES / 1024, "KiB"),
         ("STOP_SECONDS", server.STOP_SECONDS, "s"),
