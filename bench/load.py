@@ -2,9 +2,10 @@
 
     python3 bench/load.py --clients 50 --pipeline 1 --seconds 5 --pid PID
 
-Without --rate each client sends its next requests when it has the replies to the last ones (a closed
-loop): while the server stalls nothing is sent, so a stall counts as a few slow requests however long
-it is. With --rate, requests are due at fixed times, and latency counts from when each was due.
+Without --rate each client sends its next requests when it has the replies to the last ones (a
+closed loop): while the server stalls nothing is sent, so a stall counts as a few slow requests
+however long it is. With --rate, requests are due at fixed times, and latency counts from when each
+was due.
 """
 
 import argparse
@@ -196,9 +197,7 @@ def _drive(
             client = free.pop()
             schedule.take()
             if not client.send(next(client.blocks), due):
-                selector.modify(
-                    client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client
-                )
+                selector.modify(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
             due = schedule.next_due(now)
         if len(free) == len(clients):
             if due is None:
@@ -350,7 +349,7 @@ def measure(job: Job, processes: int, pid: Optional[int], show: bool) -> Dict[st
 
 
 def _sum(results: List[Result]) -> Result:
-    latencies: "array[float]" = array("d")
+    latencies: array[float] = array("d")
     for result in results:
         latencies.extend(result.latencies)
     return Result(

@@ -5,7 +5,7 @@ own metrics, so all servers append and none overwrites.
 """
 
 import random
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 FIRST_TIMESTAMP = 1500000000  # ten digits, as real ones have
 
@@ -71,7 +71,7 @@ class Redis:
         return Block(request.encode(), reply.encode(), any_order=True)
 
 
-PROTOCOLS = {"metricsd": Metricsd, "redis": Redis}
+PROTOCOLS: Dict[str, Any] = {"metricsd": Metricsd, "redis": Redis}
 
 
 class Workload:
@@ -111,7 +111,8 @@ class Workload:
 
     def blocks(self) -> Iterator[Block]:
         """Yield block after block, without end. Made from templates: little work for each."""
-        templates = [self._template(start) for start in range(len(self._names))]
+        cycle = len(self._names) * len(self._kinds)
+        templates = [self._template(start) for start in range(cycle)]
         while True:
             for template, puts, replies, any_order in templates:
                 timestamps = range(self._timestamp, self._timestamp + puts)
@@ -126,7 +127,7 @@ class Workload:
         puts = 0
         any_order = False
         for number in range(start * self._pipeline, (start + 1) * self._pipeline):
-            place = number % len(self._names)
+            place = number // len(self._kinds) % len(self._names)
             if self._kinds[number % len(self._kinds)] == "put":
                 request, reply = self._protocol.put(self._names[place], self._value())
                 requests.append(request.encode())

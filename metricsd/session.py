@@ -94,7 +94,7 @@ class Session:
                 break
             said.append(reply)
             room -= max(len(reply), STEP_ROOM)
-        return b"".join(said)
+        return b"".join(filter(None, said))  # of one reply alone this makes no copy
 
     def _is_block(self, data: bytes) -> bool:
         return data[-1:] == b"\n" and len(data) <= self._lines.block_bytes

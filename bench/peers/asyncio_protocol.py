@@ -35,4 +35,4 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.new_event_loop().run_until_complete(serve(int(sys.argv[1])))

@@ -1,0 +1,174 @@
+"""The load benchmark as a user runs it, and the comparison in small."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+
+import metricsd
+from metricsd import Server
+from tests.conversation import Conversation, free_port
+from tests.test_command_line import started
+
+ROOT = Path(metricsd.__file__).parent.parent
+LOAD = [sys.executable, str(ROOT / "bench" / "load.py")]
+
+
+def load(port: int, *options: str) -> Tuple[int, Dict[str, Any], str]:
+    """Exit code, figures and standard error of one run."""
+    process = subprocess.run(
+        [*LOAD, "--port", str(port), "--json", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=50,
+    )
+    figures = json.loads(process.stdout.decode() or "{}")
+    return process.returncode, figures, process.stderr.decode()
+
+
+@pytest.mark.parametrize("mix", ["put", "get", "mixed"])
+@pytest.mark.parametrize("pipeline", [1, 7])
+def test_all_replies_are_counted_and_right(server: Server, mix: str, pipeline: int) -> None:
+    options = ["--clients", "3", "--mix", mix, "--pipeline", str(pipeline), "--keys", "5"]
+    code, figures, _ = load(server.address[1], *options, "--requests", "700", "--points", "20")
+    assert code == 0
+    assert figures["requests"] == 700
+    assert figures["wrong"] == 0
+    assert figures["loop"] == "closed"
+    with Conversation(server.address) as client:
+        rows = client.ask(b"get *\n").count(b"\n") - 2
+    stored = {"put": 700, "get": 3 * 20, "mixed": 350 + 3 * 20}[mix]
+    assert abs(rows - stored) <= 3 * pipeline  # a mixed load ends anywhere in its cycle
+
+
+def test_figures(server: Server) -> None:
+    options = [
+        "--requests",
+        "2000",
+        "--clients",
+        "4",
+        "--processes",
+        "2",
+        "--pid",
+        str(os.getpid()),
+    ]
+    code, figures, _ = load(server.address[1], *options)
+    assert code == 0
+    latencies = [figures[name] for name in ("p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "worst_ms")]
+    assert latencies == sorted(latencies)
+    assert latencies[0] > 0
+    assert figures["requests"] == 2000
+    both = figures["server_user_us"] + figures["server_system_us"]
+    assert figures["server_cpu_us"] == pytest.approx(both, abs=0.002)
+
+
+def test_seconds(server: Server) -> None:
+    code, figures, _ = load(server.address[1], "--seconds", "0.3")
+    assert code == 0
+    assert 0.3 <= figures["seconds"] < 2
+
+
+def test_a_stopped_server_shows_in_the_percentiles_of_a_fixed_rate() -> None:
+    """A quarter of the time nothing is answered, so the p90 of what was due is a long wait."""
+    with started() as (process, port):
+        timer = threading.Timer(0.5, process.send_signal, (signal.SIGSTOP,))
+        again = threading.Timer(1.5, process.send_signal, (signal.SIGCONT,))
+        timer.start()
+        again.start()
+        code, figures, _ = load(port, "--rate", "1000", "--seconds", "3", "--clients", "5")
+        timer.join()
+        again.join()
+    assert code == 0
+    assert figures["requests"] == 3000
+    assert figures["loop"] == "open"
+    assert 700 < figures["worst_ms"] < 5000
+    assert figures["p90_ms"] > 300
+    assert figures["p50_ms"] < 300
+
+
+def test_no_server_is_one_clear_line() -> None:
+    code, _, said = load(free_port())
+    assert code == 1
+    assert said.startswith("load: no server at 127.0.0.1:")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("replies", "message"),
+    [
+        (b"ok\n\n" * 9 + b"error\nwrong command\n\n", "1 wrong replies"),
+        (b"ok\nk 1.0 1\n\n" + b"ok\n\n" * 9, "1 wrong replies"),
+        (b"-ERR unknown command\r\n", "no reply of a metrics server"),
+        (b"ok\n\n" * 11, "1 wrong replies"),
+        (b"", "closed the connection"),
+    ],
+)
+def test_a_wrong_server_is_one_clear_line(replies: bytes, message: str) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+
+        def serve() -> None:
+            client, _ = listening.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(replies)
+                if replies:
+                    client.recv(65536)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        options = ["--clients", "1", "--pipeline", "10", "--requests", "10"]
+        code, _, said = load(listening.getsockname()[1], *options)
+        thread.join()
+    assert code == 1
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [["--clients", "0"], ["--rate", "-1"], ["--seconds", "x"], ["--processes", "99"]]
+)
+def test_a_bad_option_is_refused(options: List[str]) -> None:
+    code, _, said = load(1, *options)
+    assert code == 2
+    assert "Traceback" not in said
+
+
+def test_the_comparison_in_small(tmp_path: Path) -> None:
+    """Every step of bench/compare.py with our server and one peer, for a moment each."""
+    program = """
+import sys
+import compare, servers
+compare.pin = servers.pin = lambda *_: None
+compare.QUICK = compare.Settings(rounds=1, seconds=0.05, points=2000, others_seconds=0.2)
+found = [peer for peer in servers.peers() if peer.name in ("metricsd", "asyncio", "blocking")]
+missing = servers.Peer("other", [], missing="get it somewhere")
+compare.peers = lambda: found + [missing]
+sys.argv[1:] = ["--quick", "--out", sys.argv[1]]
+sys.exit(compare.main())
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=str(ROOT / "bench"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=50,
+    )
+    said = process.stderr.decode()
+    assert process.returncode == 0, said
+    assert "other skipped: get it somewhere" in said
+    table = process.stdout.decode()
+    assert "| work | metricsd | asyncio | blocking |" in table
+    assert "| put, 50 clients, pipeline 1 | **" in table
+    assert "resident memory a point" in table
+    assert (tmp_path / "compare.md").read_text(encoding="utf-8").strip() == table.strip()
+    assert json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))["peers"]
+    assert (tmp_path / "cpu.svg").exists() or "matplotlib is not installed" in said
