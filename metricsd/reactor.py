@@ -92,7 +92,9 @@ class Reactor:
 
     def turn(self, timeout: Optional[float] = None) -> None:
         """Wait for something to do, at most ``timeout`` seconds (None: no limit), and do it."""
-        ready = self._selector.select(self._patience(timeout))
+        if self._timers:
+            timeout = self._patience(timeout)
+        ready = self._selector.select(timeout)
         self.now = self._clock()
         for key, _ in ready:
             # Not the callback that was set when the socket got ready, but the one there is now: an
@@ -137,8 +139,6 @@ class Reactor:
         self._selector.close()
 
     def _patience(self, timeout: Optional[float]) -> Optional[float]:
-        if not self._timers:
-            return timeout
         until_due = min(max(self._timers[0][0] - self._clock(), 0.0), LONGEST_WAIT)
         return until_due if timeout is None else min(until_due, timeout)
 

@@ -35,6 +35,7 @@ class Session:
     __slots__ = (
         "_arrival_goes_on",
         "_blank_seen",
+        "_block_bytes",
         "_first_line",
         "_lines",
         "_lines_left",
@@ -51,6 +52,7 @@ class Session:
         self._store = store
         self._max_line_bytes = max_line_bytes
         self._lines = LineBuffer(max_line_bytes)
+        self._block_bytes = self._lines.block_bytes
         self._lines_left: Iterator[bytes] = iter(())  # of a block that runs line by line
         self._pieces: Optional[Iterator[bytes]] = None  # what is left of a large reply
         self._first_line = True  # no line has come yet
@@ -68,7 +70,8 @@ class Session:
 
     def receive(self, data: bytes, more_waiting: bool = False) -> bytes:
         """Take an arrival, or part of one if there is ``more_waiting``; b"" is the end of input."""
-        if self._settled and not more_waiting and self._is_block(data):
+        whole_lines = data[-1:] == b"\n" and len(data) <= self._block_bytes
+        if whole_lines and self._settled and not more_waiting:
             puts = put_block(self._store, data)
             if puts:
                 return OK * puts  # the usual arrival: whole lines, all of them puts
@@ -96,9 +99,6 @@ class Session:
             room -= max(len(reply), STEP_ROOM)
         return b"".join(filter(None, said))  # of one reply alone this makes no copy
 
-    def _is_block(self, data: bytes) -> bool:
-        return data[-1:] == b"\n" and len(data) <= self._lines.block_bytes
-
     def _step(self) -> Optional[bytes]:
         """Go on with the reply under way, the next line or the next block; None without any."""
         if self._pieces is not None:
@@ -112,7 +112,7 @@ class Session:
         block = self._lines.take()
         if block is None:
             return None
-        if self._is_block(block):
+        if len(block) <= self._block_bytes:  # if not, it is a line that may be too long
             puts = put_block(self._store, block)
             if puts:
                 self._request_seen = True
