@@ -1,0 +1,169 @@
+"""Where the time of a put goes: the server's own parts, added one after the other.
+
+    python3 bench/stages.py
+
+Fifty socket pairs in this process, each with a block of puts waiting; one turn of the loop answers
+them all. The first figure is a bare loop over epoll that receives and sends; then come the reactor,
+the connection, the session, the parsing and the store. The fastest of many turns counts, in
+microseconds a put. In a server under load everything takes longer, as the kernel's network code and
+ours displace each other from the processor's caches, but the proportions tell where to look.
+"""
+
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Tuple
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from workload import Workload
+
+from metricsd.commands import OK
+from metricsd.connection import RECEIVE_BYTES, Connection
+from metricsd.reactor import READ, Reactor
+from metricsd.session import Session
+from metricsd.store import Store
+
+CONNECTIONS = 50
+TURNS = 400
+PIPELINES = (1, 16, 100)
+
+Pair = Tuple[socket.socket, socket.socket]
+Stage = Tuple[str, Callable[[int], float]]
+
+
+def bare(pipeline: int) -> float:
+    """Epoll, receive, send."""
+    pairs = _pairs()
+    by_descriptor = {ours.fileno(): ours for ours, _ in pairs}
+    poll = select.epoll()
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.EPOLLIN)
+
+    def turn() -> None:
+        for descriptor, _ in poll.poll(0, CONNECTIONS):
+            ours = by_descriptor[descriptor]
+            ours.recv(RECEIVE_BYTES)
+            ours.send(OK * pipeline)
+
+    try:
+        return _fastest(turn, pairs, pipeline)
+    finally:
+        poll.close()
+
+
+def with_reactor(pipeline: int) -> float:
+    """The same, called back by the reactor."""
+    pairs = _pairs()
+    reactor = Reactor()
+
+    def answer(ours: socket.socket) -> Callable[[], None]:
+        def on_ready() -> None:
+            ours.recv(RECEIVE_BYTES)
+            ours.send(OK * pipeline)
+
+        return on_ready
+
+    for ours, _ in pairs:
+        reactor.watch(ours, READ, answer(ours))
+    try:
+        return _fastest(lambda: reactor.turn(0), pairs, pipeline)
+    finally:
+        reactor.close()
+
+
+def with_connection(pipeline: int) -> float:
+    """Connections whose sessions say ok to anything."""
+    replies = OK * pipeline
+    with mock.patch.object(Session, "receive", lambda *_: replies):
+        return _serve(pipeline)
+
+
+def with_session(pipeline: int) -> float:
+    """Sessions that don't look at the puts."""
+    with mock.patch("metricsd.session.put_block", lambda _store, _block: pipeline):
+        return _serve(pipeline)
+
+
+def with_parsing(pipeline: int) -> float:
+    """Puts split and converted, but not stored."""
+    ignore = mock.patch.object(Store, "put", lambda *_: None)
+    ignore_many = mock.patch.object(Store, "put_many", lambda *_: None)
+    with ignore, ignore_many:
+        return _serve(pipeline)
+
+
+def whole(pipeline: int) -> float:
+    """Everything."""
+    return _serve(pipeline)
+
+
+STAGES: List[Stage] = [
+    ("epoll, receive, send", bare),
+    ("selectors and the reactor", with_reactor),
+    ("the connection", with_connection),
+    ("the session", with_session),
+    ("splitting and converting", with_parsing),
+    ("storing", whole),
+]
+
+
+def _serve(pipeline: int) -> float:
+    pairs = _pairs()
+    reactor, store = Reactor(), Store()
+    for number, (ours, _) in enumerate(pairs):
+        Connection(ours, (number,), Session(store), reactor, lambda _: None)
+    try:
+        return _fastest(lambda: reactor.turn(0), pairs, pipeline)
+    finally:
+        reactor.close()
+
+
+def _pairs() -> List[Pair]:
+    pairs = [socket.socketpair() for _ in range(CONNECTIONS)]
+    for ours, _ in pairs:
+        ours.setblocking(False)
+    return pairs
+
+
+def _fastest(turn: Callable[[], None], pairs: List[Pair], pipeline: int) -> float:
+    """Microseconds a put, in the fastest of many turns."""
+    workloads = [
+        Workload("metricsd", "put", f"load.{number}", 2, pipeline, 1).blocks()
+        for number in range(len(pairs))
+    ]
+    fastest = float("inf")
+    for _ in range(TURNS):
+        for (_, theirs), blocks in zip(pairs, workloads):
+            theirs.send(next(blocks).requests)
+        started = time.perf_counter()
+        turn()
+        fastest = min(fastest, time.perf_counter() - started)
+        for _, theirs in pairs:
+            theirs.recv(RECEIVE_BYTES)
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    return fastest / len(pairs) / pipeline * 1e6
+
+
+def main() -> None:
+    """Print the table."""
+    print("| microseconds a put | " + " | ".join(f"pipeline {p}" for p in PIPELINES) + " |")
+    print("|---|" + "---:|" * len(PIPELINES))
+    before: Dict[int, float] = dict.fromkeys(PIPELINES, 0.0)
+    for what, stage in STAGES:
+        cells = []
+        for pipeline in PIPELINES:
+            so_far = stage(pipeline)
+            cells.append(f"{so_far - before[pipeline]:.2f}")
+            before[pipeline] = so_far
+        print(f"| {what} | " + " | ".join(cells) + " |")
+    print("| **all** | " + " | ".join(f"**{before[p]:.2f}**" for p in PIPELINES) + " |")
+
+
+if __name__ == "__main__":
+    main()
