@@ -19,7 +19,7 @@ import time
 from array import array
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from workload import MIXES, PROTOCOLS, Block, Workload
+from workload import MIXES, Block, Workload
 
 RECEIVE_BYTES = 1 << 18
 REPLY_SECONDS = 10.0  # a reply that takes longer is missing
@@ -396,7 +396,7 @@ def _arguments() -> argparse.Namespace:
     option("--rate", type=_positive_float, help="requests/s in all, at fixed times (as they come)")
     option("--processes", type=_positive, default=1, help="that share the clients (1)")
     option("--pid", type=_positive, help="the server's process, to report its CPU a request")
-    option("--protocol", choices=sorted(PROTOCOLS), default="metricsd")
+    option("--protocol", choices=["metricsd", "redis"], default="metricsd")
     option("--json", action="store_true", help="the figures as JSON")
     options = parser.parse_args()
     if options.processes > options.clients:

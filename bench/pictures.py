@@ -31,6 +31,7 @@ def draw(outcome: Dict[str, Any], folder: Path) -> List[Path]:
         values = {
             name: statistics.median(figures["server_cpu_us"] for figures in rounds)
             for name, rounds in results[job].items()
+            if name != "carbon"  # it does less: it never replies
         }
         _bars(panel, job, values, "µs")
     figure.suptitle("Server CPU a request, microseconds (less is better)")

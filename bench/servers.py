@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional
@@ -16,6 +17,7 @@ BENCH = Path(__file__).resolve().parent
 START_SECONDS = 10.0
 SERVER_CORE = 0
 LOAD_CORE = 1
+WARM_UP = {"metricsd": b"get warm_up\n", "redis": b"PING\r\n"}
 
 
 class Peer(NamedTuple):
@@ -25,6 +27,7 @@ class Peer(NamedTuple):
     command: List[str]  # PORT stands for the port
     protocol: str = "metricsd"
     max_clients: int = 10**6  # it serves at a time
+    acknowledges: bool = True  # each put
     missing: str = ""
 
 
@@ -32,6 +35,7 @@ def peers() -> List[Peer]:
     """Every peer, ours first."""
     python = sys.executable
     redis = shutil.which("redis-server") or ""
+    carbon = shutil.which("carbon-cache")
     has_uvloop = importlib.util.find_spec("uvloop") is not None
     return [
         Peer("metricsd", [python, "-m", "metricsd", "--port", "PORT", "--log-level", "error"]),
@@ -49,6 +53,13 @@ def peers() -> List[Peer]:
         Peer("asyncio", [python, str(BENCH / "peers" / "asyncio_protocol.py"), "PORT"]),
         Peer("threads", [python, str(BENCH / "peers" / "threads.py"), "PORT"]),
         Peer("blocking", [python, str(BENCH / "peers" / "blocking.py"), "PORT"], max_clients=1),
+        Peer(
+            "carbon",
+            [python, str(BENCH / "peers" / "carbon.py"), "PORT"],
+            protocol="carbon",
+            acknowledges=False,
+            missing="" if carbon else "install carbon (Debian: apt-get install graphite-carbon)",
+        ),
     ]
 
 
@@ -83,19 +94,25 @@ def running(peer: Peer) -> Iterator[Running]:
     """
     port = _free_port()
     command = [word.replace("PORT", str(port)) for word in peer.command]
-    process = subprocess.Popen(
-        command, cwd=str(BENCH.parent), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        pin(process.pid, SERVER_CORE)
-        for _ in range(2):
-            with _connect(port, process) as warm_up:
-                warm_up.sendall(b"get warm_up\n" if peer.protocol == "metricsd" else b"PING\r\n")
-                warm_up.recv(100)
-        yield Running(peer, port, process.pid)
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryDirectory() as folder:  # for what it may want to write
+        process = subprocess.Popen(
+            command,
+            cwd=str(BENCH.parent),
+            env=dict(os.environ, TMPDIR=folder),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            pin(process.pid, SERVER_CORE)
+            for _ in range(2):
+                with _connect(port, process) as warm_up:
+                    if peer.acknowledges:
+                        warm_up.sendall(WARM_UP[peer.protocol])
+                        warm_up.recv(100)
+            yield Running(peer, port, process.pid)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def pin(pid: int, core: int) -> None:

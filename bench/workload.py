@@ -71,7 +71,16 @@ class Redis:
         return Block(request.encode(), reply.encode(), any_order=True)
 
 
-PROTOCOLS: Dict[str, Any] = {"metricsd": Metricsd, "redis": Redis}
+class Carbon:
+    """Graphite's line protocol, which has no replies and no get."""
+
+    @staticmethod
+    def put(key: str, value: str) -> Tuple[str, bytes]:
+        """A line with %d for its timestamp."""
+        return f"{key} {value} %d\n", b""
+
+
+PROTOCOLS: Dict[str, Any] = {"metricsd": Metricsd, "redis": Redis, "carbon": Carbon}
 
 
 class Workload:

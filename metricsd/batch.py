@@ -18,19 +18,19 @@ def put_block(store: Store, block: bytes) -> int:
 
     0 means that the block has to be run line by line. Either all of a block is stored or nothing.
     """
+    if block[:4] != b"put ":
+        return 0
     try:
         text = block.decode()
         count = text.count("\n")
-        return _put_line(store, text) if count == 1 else _put_lines(store, text, count)
+        if count > 1:
+            return _put_lines(store, text, count)
+        _, key, value, timestamp = text.split()
+        if len(timestamp) > MAX_TIMESTAMP_CHARACTERS:
+            return 0
+        number, seconds = float(value), int(timestamp)
     except ValueError:  # not UTF-8, not four words, not a number
         return 0
-
-
-def _put_line(store: Store, line: str) -> int:
-    name, key, value, timestamp = line.split()
-    if name != "put" or len(timestamp) > MAX_TIMESTAMP_CHARACTERS:
-        return 0
-    number, seconds = float(value), int(timestamp)
     if not MIN_TIMESTAMP <= seconds <= MAX_TIMESTAMP:
         return 0
     store.put(key, number, seconds)
@@ -38,6 +38,7 @@ def _put_line(store: Store, line: str) -> int:
 
 
 def _put_lines(store: Store, text: str, count: int) -> int:
+    """Do the same for several lines. Raises ValueError for what is not a number."""
     if FIRST_PUT in text:
         return 0
     words = ("\n" + text).replace("\nput ", " " + FIRST_PUT + " ").split()

@@ -96,7 +96,7 @@ class Session:
                 said.append(self._finish())
                 break
             said.append(reply)
-            room -= max(len(reply), STEP_ROOM)
+            room -= len(reply) if len(reply) > STEP_ROOM else STEP_ROOM
         return b"".join(filter(None, said))  # of one reply alone this makes no copy
 
     def _step(self) -> Optional[bytes]:
