@@ -1,11 +1,13 @@
 """Writes the whole server as one module: ``python3 -m metricsd.onefile PATH``.
 
 For places that take a single file, like the course's grader. Made from the package's own modules,
-joined in the order of their imports; it holds no code of its own.
+joined in the order of their imports; it holds no code of its own. It relies on their style: each
+begins with a docstring, and every import of a module or of its names stands on one line.
 """
 
 import argparse
 import ast
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -96,12 +98,9 @@ def _section(name: str, source: str, imports: Set[Tuple[str, str]], seen: Dict[s
     heading = (ast.get_docstring(tree) or "").split("\n")
     first = len(lines) - source.split('"""', 2)[2].count("\n")  # the line after the docstring
     kept = [line for number, line in enumerate(lines) if number >= first and number not in drop]
+    body = re.sub(r"\n{4,}", "\n\n\n", "\n".join(kept).strip("\n"))  # where lines were dropped
     title = "# {} {}.py {}".format("-" * 8, name, "-" * (78 - len(name)))
-    return (
-        "\n".join([title] + [("# " + line).rstrip() for line in heading])
-        + "\n\n"
-        + ("\n".join(kept).strip("\n") + "\n")
-    )
+    return "\n".join([title] + [("# " + line).rstrip() for line in heading] + ["", body, ""])
 
 
 def _note_import(node: ast.stmt, line: str, imports: Set[Tuple[str, str]]) -> None:

@@ -98,6 +98,28 @@ def test_the_map_names_every_file_once() -> None:
     assert len([name for name in named if name in there]) == len(there)
 
 
+def test_the_benchmark_commands_are_there() -> None:
+    text = README + (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
+    commands = set(re.findall(r"python3 (bench/\w+\.py)((?: [\w./-]+)*)", text))
+    assert len(commands) >= 4
+    for script, arguments in commands:
+        assert (ROOT / script).exists()
+        options = re.findall(r"--[a-z-]+", arguments)
+        if options:
+            command = [sys.executable, str(ROOT / script), "--help"]
+            said = subprocess.check_output(command).decode()
+            assert all(option in said for option in options)
+
+
+def test_the_benchmark_table_is_the_committed_result() -> None:
+    result = (ROOT / "bench" / "results" / "compare.md").read_text(encoding="utf-8")
+    rows = [line for line in README.splitlines() if re.match(r"\| (put|get of|`get)", line)]
+    assert len(rows) >= 5
+    assert all(row in result.splitlines() for row in rows)
+    for name in re.findall(r"\]\((bench/[^)]+)\)", README):
+        assert (ROOT / name).exists()
+
+
 @pytest.mark.parametrize("name", ["telnet", "nc"])
 def test_the_programs_it_names(name: str) -> None:
     with running() as serving:
