@@ -107,10 +107,14 @@ class Client:
         with self._closing_on_failure():
             self._expect_silence()
             self._socket.sendall(line)
-            status, *rows = self._read_reply().decode("utf-8", "surrogateescape").split("\n")
-            if status not in ("ok", "error"):
+            status, _, data = self._read_reply().partition(b"\n")
+            if status not in (b"ok", b"error"):
                 raise ConnectionError(f"malformed reply: {status!r} is no status")
-        if status == "error":
+        try:
+            rows = data.decode().split("\n") if data else []
+        except UnicodeDecodeError:
+            raise ClientError("malformed reply: not UTF-8") from None
+        if status == b"error":
             raise ClientError(" ".join(rows) or "error")
         return rows
 

@@ -33,7 +33,11 @@ Address = Tuple[object, ...]  # as the socket module has it: host and port come 
 
 
 class ListenError(OSError):
-    """An address can't be had; the message says which and why, ``errno`` as the system has it."""
+    """An address can't be had; the message says which and why, ``errno`` is the system's."""
+
+    def __init__(self, message: str, code: Optional[int]) -> None:
+        super().__init__(message)
+        self.errno = code
 
 
 class Listener:
@@ -63,7 +67,8 @@ class Listener:
             self._sockets = _open_sockets(host, port)
         except (OSError, UnicodeError) as error:
             where = format_address(host or "*", port)
-            raise ListenError(f"cannot listen on {where}: {_reason(error)}") from error
+            code = getattr(error, "errno", None)
+            raise ListenError(f"cannot listen on {where}: {_reason(error)}", code) from error
         self.addresses: List[Address] = [sock.getsockname() for sock in self._sockets]
         self._watches: List[Watch] = []  # empty while there is no room
         self.resume()

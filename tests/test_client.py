@@ -179,6 +179,7 @@ class TestAgainstFailures:
         [
             b"ok\nk 1.0\n\n", b"ok\nk 1.0 1 1\n\n", b"ok\nk one 1\n\n", b"ok\nk 1.0 1.5\n\n",
             b"ok\nk 1.0 one\n\n", b"error\nwrong command\n\n", b"error\n\n", b"ok\nk \xff 1\n\n",
+            b"ok\n\xff 1 1\n\n",
         ],
     )  # fmt: skip
     def test_errors_and_malformed_rows(self, reply: bytes) -> None:

@@ -1,6 +1,7 @@
 """The whole server over real sockets: what clients do to it, and what it does at its limits."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
@@ -368,8 +369,9 @@ class TestAddresses:
                     assert client.ask(b"get k\n") == OK
 
     def test_a_port_in_use(self, server: Server) -> None:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="Address already in use") as failure:
             Server(*server.address)
+        assert failure.value.errno == errno.EADDRINUSE
 
     @pytest.mark.parametrize("host", ["no.such.host.invalid", "a" * 100, ".."])
     def test_an_unknown_host(self, host: str) -> None:
