@@ -168,8 +168,9 @@ class _Schedule:
 
     def __init__(self, job: Job, started: float) -> None:
         self._interval = job.pipeline / job.rate if job.rate else 0.0
-        self._blocks_left = -(-job.requests // job.pipeline) if job.requests else sys.maxsize
-        self._end = sys.float_info.max if job.requests else started + job.seconds
+        counted = job.requests is not None
+        self._blocks_left = -(-(job.requests or 0) // job.pipeline) if counted else sys.maxsize
+        self._end = sys.float_info.max if counted else started + job.seconds
         self._next = started
 
     def next_due(self, now: float) -> Optional[float]:
@@ -275,7 +276,7 @@ def _share(job: Job, processes: int, number: int) -> Job:
     return job._replace(
         clients=part(job.clients),
         keys=max(1, part(job.keys)),
-        requests=part(job.requests) if job.requests else None,
+        requests=part(-(-job.requests // job.pipeline)) * job.pipeline if job.requests else None,
         rate=job.rate / processes if job.rate else None,
     )
 
@@ -388,7 +389,7 @@ def _arguments() -> argparse.Namespace:
     option("--clients", type=_positive, default=defaults.clients, help="connections (50)")
     option("--pipeline", type=_positive, default=1, help="requests sent at a time by each (1)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--requests", type=_positive, help="how many in all")
+    length.add_argument("--requests", type=_positive, help="how many in all, in whole pipelines")
     length.add_argument("--seconds", type=_positive_float, default=defaults.seconds, help="(5)")
     option("--mix", choices=MIXES, default="put", help="what is asked (put)")
     option("--keys", type=_positive, default=defaults.keys, help="each client's own, in all (100)")

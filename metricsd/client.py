@@ -176,6 +176,8 @@ class Client:
                         outgoing = outgoing[self._socket.send(outgoing[:SEND_BYTES]) :]
                         if not outgoing:
                             selector.modify(self._socket, selectors.EVENT_READ)
+            if outgoing:
+                raise ConnectionError("the server answered what it had not been sent")
             self._socket.settimeout(self._timeout)
             return _errors(answers, len(lines))
 

@@ -6,10 +6,17 @@ mean: that is its session.
 
 import logging
 import socket
+import struct
 from typing import Callable, Tuple
 
 from metricsd.reactor import READ, WRITE, Reactor
 from metricsd.session import Session
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("metricsd")
 
@@ -21,6 +28,9 @@ RECEIVE_BYTES = 16 * 1024
 # closing a socket with unread input makes TCP throw away the replies that are still under way.
 LINGER_SECONDS = 2.0
 
+# While stopping, look so often, in seconds, whether a client's system has taken its last replies.
+DELIVERY_CHECK_SECONDS = 0.02
+
 
 class Connection:
     """A client. It is listening or talking, never both: nothing is read while a reply is unsent.
@@ -30,6 +40,7 @@ class Connection:
 
     __slots__ = (
         "_address",
+        "_ending",
         "_input_ended",
         "_lingering",
         "_on_close",
@@ -57,6 +68,7 @@ class Connection:
         self._on_close = on_close
         self._outbox = b""  # what is left of the last piece of replies: at most a piece is copied
         self._input_ended = False
+        self._ending = False  # the server is stopping
         self._lingering = False
         self.last_active = reactor.now
         self._watch = reactor.watch(sock, READ, self._on_ready)
@@ -71,6 +83,7 @@ class Connection:
 
     def end_input(self) -> None:
         """Answer what has arrived, then close: as if the client had said that this is all."""
+        self._ending = True
         try:
             # What waits in the socket is still received; after it comes the end of input.
             self._socket.shutdown(socket.SHUT_RD)
@@ -79,11 +92,10 @@ class Connection:
 
     def close(self) -> None:
         """End the connection now. Closing twice is harmless."""
-        if self._watch.callback is None:
-            return
-        self._watch.forget()
-        self._socket.close()
-        self._on_close(self)
+        if self._socket.fileno() >= 0:
+            self._watch.forget()
+            self._socket.close()
+            self._on_close(self)
 
     def _on_ready(self) -> None:
         """First phase of a turn: take in what has come, or go on with what there is to say."""
@@ -94,7 +106,9 @@ class Connection:
                 self._outbox = self._session.replies()
             else:
                 data = self._socket.recv(RECEIVE_BYTES)
-                self._input_ended = not data  # of which the session hears as of any arrival
+                # No data is the end of input, of which the session hears as of any arrival. While
+                # stopping, so is the end of what had arrived: some clients never stop sending.
+                self._input_ended = not data or (self._ending and len(data) < RECEIVE_BYTES)
                 more_waiting = len(data) == RECEIVE_BYTES and self._more_waiting()
                 self._outbox = self._session.receive(data, more_waiting)
         except (BlockingIOError, InterruptedError):
@@ -129,13 +143,23 @@ class Connection:
 
     def _end(self) -> None:
         """All is said, and nothing more will be listened to."""
-        if self._input_ended:
+        if self._ending:
+            self._close_when_delivered()
+        elif self._input_ended:
             self.close()
         elif not self._lingering:
             self._lingering = True
             self._socket.shutdown(socket.SHUT_WR)
             self._watch.change(READ)
             self._reactor.call_later(LINGER_SECONDS, self.close)
+
+    def _close_when_delivered(self) -> None:
+        """Close when the client's system has all replies: if it sends more now, closing resets."""
+        self._watch.forget()
+        if _undelivered(self._socket):
+            self._reactor.call_later(DELIVERY_CHECK_SECONDS, self._close_when_delivered)
+        else:
+            self.close()
 
     def _more_waiting(self) -> bool:
         try:
@@ -150,3 +174,17 @@ class Connection:
         else:
             logger.error("%r: closed by a fault in the server", self, exc_info=error)
         self.close()
+
+
+def _undelivered(sock: socket.socket) -> int:
+    """How many bytes the other end's system has not acknowledged; 0 where that can't be told.
+
+    The request has this meaning for TCP sockets on Linux: tcp(7), SIOCOUTQ.
+    """
+    if fcntl is None:
+        return 0
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))
+    except OSError:
+        return 0
+    return int(count)

@@ -75,10 +75,14 @@ class Listener:
 
     def resume(self) -> None:
         """There may be room again."""
-        if not self._watches:
-            self._watches = [
-                self._reactor.watch(sock, READ, self._on_ready) for sock in self._sockets
-            ]
+        if self._watches:
+            return
+        try:
+            for sock in self._sockets:
+                self._watches.append(self._reactor.watch(sock, READ, self._on_ready))
+        except OSError as error:
+            self._pause(str(error))
+            self._reactor.call_later(PAUSE_SECONDS, self.resume)
 
     def accept_waiting(self) -> None:
         """Accept every client that waits in the kernel, as far as there is room."""

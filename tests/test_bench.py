@@ -69,6 +69,13 @@ def test_figures(server: Server) -> None:
     assert figures["server_cpu_us"] == pytest.approx(both, abs=0.002)
 
 
+def test_few_requests_for_many_processes(server: Server) -> None:
+    options = ["--clients", "3", "--processes", "3", "--pipeline", "5", "--requests", "7"]
+    code, figures, _ = load(server.address[1], *options)
+    assert code == 0
+    assert figures["requests"] == 10
+
+
 def test_seconds(server: Server) -> None:
     code, figures, _ = load(server.address[1], "--seconds", "0.3")
     assert code == 0

@@ -352,6 +352,28 @@ class TestLimits:
             assert not threading.Event().wait(0.3)
             assert time.process_time() - before < 0.05
 
+    def test_a_listener_that_can_not_be_watched_is_tried_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listener, "PAUSE_SECONDS", 0.05)
+        with running(max_connections=1) as server:
+            watch = server._reactor.watch
+            failures = [OSError(errno.ENOSPC, "made by the test")] * 2
+
+            def fail(sock: Any, events: int, callback: Any) -> Any:
+                if failures and sock in server._listener._sockets:
+                    raise failures.pop()
+                return watch(sock, events, callback)
+
+            with Conversation(server.address) as first:
+                assert first.ask(b"get k\n") == OK
+                second = Conversation(server.address)
+                second.socket.sendall(b"get k\n")
+                monkeypatch.setattr(server._reactor, "watch", fail)
+            with second:
+                assert second.read() == OK
+            assert not failures
+
     def test_a_line_limit_of_one_s_own(self) -> None:
         with running(max_line_bytes=5) as server, Conversation(server.address) as client:
             assert client.ask(b"get k\nget kk\nget k\n", 3) == OK + WRONG + OK
@@ -411,6 +433,47 @@ class TestStopping:
             server.close()
             assert time.monotonic() - started < 5
         assert "1 clients cut off while stopping" in caplog.text
+
+    def test_a_client_that_sends_on_still_gets_its_replies(self) -> None:
+        """Closing a socket with unread input resets it, and drops what is still to be delivered."""
+        with Server("127.0.0.1", 0) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            with Conversation(server.address, receive_buffer=4096) as client:
+                puts = b"".join(b"put k 0.25 %d\n" % t for t in range(20000))
+                sender = threading.Thread(target=client.socket.sendall, args=(puts,))
+                sender.start()
+                assert client.read(20000) == OK * 20000
+                sender.join()
+                client.socket.sendall(b"get k\n")
+                start = client.socket.recv(1)
+                server.stop()
+                thread.join(0.3)  # a server that does not wait has gone by then
+                client.socket.sendall(b"put z 1 1\n")
+                assert (start + client.rest()).count(b"\n") == 20002
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def test_a_client_that_never_stops_sending_does_not_hold_the_end_up(self) -> None:
+        with running() as server, Conversation(server.address) as client:
+            ended = threading.Event()
+
+            def send() -> None:
+                with contextlib.suppress(OSError):
+                    while not ended.is_set():
+                        client.socket.sendall(b"put k 1 1\n")
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            client.read(100)
+            server.stop()
+            with contextlib.suppress(OSError):
+                client.rest()
+            started = time.monotonic()
+            server.close()
+            ended.set()
+            sender.join()
+            assert time.monotonic() - started < 3
 
     def test_it_ends_under_load(self) -> None:
         with contextlib.ExitStack() as stack:
