@@ -158,8 +158,12 @@ class Connection:
         self._watch.forget()
         if _undelivered(self._socket):
             self._reactor.call_later(DELIVERY_CHECK_SECONDS, self._close_when_delivered)
-        else:
-            self.close()
+            return
+        try:
+            self._socket.recv(RECEIVE_BYTES)  # with nothing unread the client sees an orderly end
+        except OSError:
+            pass
+        self.close()
 
     def _more_waiting(self) -> bool:
         try:
