@@ -228,7 +228,7 @@ class _Part:
     """A process that does its share of a job, and the pipe to it."""
 
     def __init__(self, job: Job, name: str) -> None:
-        self.done = multiprocessing.Value("q", 0, lock=False)
+        self.done = multiprocessing.Value("l", 0, lock=False)
         self._pipe, theirs = multiprocessing.Pipe()
         arguments = (job, name, self.done, theirs)
         self._process = multiprocessing.Process(target=_work, args=arguments, daemon=True)
