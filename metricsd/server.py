@@ -59,7 +59,8 @@ class Server:
         idle_timeout: Optional[float] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if max_connections < 1 or max_line_bytes < 1 or (idle_timeout or 1) <= 0:
+        no_time = idle_timeout is not None and idle_timeout <= 0
+        if max_connections < 1 or max_line_bytes < 1 or no_time:
             raise ValueError("a limit must be positive")
         self._max_connections = max_connections
         self._max_line_bytes = max_line_bytes

@@ -340,7 +340,8 @@ class TestLimits:
                 assert left == [136, 72, 8, 0]
 
     @pytest.mark.parametrize(
-        "limits", [{"max_connections": 0}, {"max_line_bytes": 0}, {"idle_timeout": -1}]
+        "limits",
+        [{"max_connections": 0}, {"max_line_bytes": 0}, {"idle_timeout": -1}, {"idle_timeout": 0}],
     )
     def test_a_limit_that_is_none(self, limits: Any) -> None:
         with pytest.raises(ValueError):
