@@ -6,6 +6,7 @@ Owns the options and what a user is told. Does not serve: that is run_server.
 import argparse
 import logging
 import math
+import re
 import sys
 from typing import Any, List, Optional
 
@@ -13,6 +14,9 @@ from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import ListenError
 from metricsd.server import MAX_CONNECTIONS, run_server
 from metricsd.version import __version__
+
+# In a unit of time.
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -50,6 +54,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             max_connections=options.max_connections,
             max_line_bytes=options.max_line_bytes,
             idle_timeout=options.idle_timeout,
+            max_points=options.max_points,
+            retention=options.retention,
         )
     except ListenError as error:
         print(f"metricsd: {error}", file=sys.stderr)
@@ -89,6 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="close connections with nothing pending that are silent for so long (never)",
     )
+    option(
+        "--max-points",
+        type=_positive,
+        metavar="N",
+        help="points stored in all; a put of one more is answered with an error (no limit)",
+    )
+    option(
+        "--retention",
+        type=_duration,
+        metavar="DURATION",
+        help="drop points when their timestamps are so old, like 90s, 15m, 24h or 7d (never)",
+    )
     option("--log-level", choices=LOG_LEVELS, default="info", help="how much to log (%(default)s)")
     option("--version", action="version", version="metricsd " + __version__)
     return parser
@@ -120,6 +138,14 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return seconds
+
+
+def _duration(text: str) -> int:
+    """Seconds."""
+    number, unit = text[:-1], text[-1:]
+    if not re.fullmatch("[0-9]{1,12}[smhd]", text) or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 90s, 15m, 24h or 7d")
+    return int(number) * SECONDS[unit]
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Owns one short cut, with the same result as line by line. Does not know any othe
 that is not all plain puts is left alone, to be run line by line.
 """
 
+from metricsd.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
 from metricsd.commands import MAX_TIMESTAMP_CHARACTERS
-from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP
 from metricsd.store import Store
 
 # Stands for a "put" that begins a line. Split at white space, a block loses its line breaks, and
@@ -14,7 +14,7 @@ FIRST_PUT = "\0"
 
 
 def put_block(store: Store, block: bytes) -> int:
-    """Store a block of whole lines, if each is a well-formed put; return how many were stored.
+    """Store a block of whole lines, if each is a put that can be stored; return how many were.
 
     0 means that the block has to be run line by line. Either all of a block is stored or nothing.
     """
@@ -31,7 +31,7 @@ def put_block(store: Store, block: bytes) -> int:
         number, seconds = float(value), int(timestamp)
     except ValueError:  # not UTF-8, not four words, not a number
         return 0
-    if not MIN_TIMESTAMP <= seconds <= MAX_TIMESTAMP:
+    if not MIN_TIMESTAMP <= seconds <= MAX_TIMESTAMP or store.room < 1:
         return 0
     store.put(key, number, seconds)
     return 1
@@ -49,7 +49,7 @@ def _put_lines(store: Store, text: str, count: int) -> int:
         return 0
     values = list(map(float, words[2::4]))
     seconds = list(map(int, timestamps))
-    if min(seconds) < MIN_TIMESTAMP or max(seconds) > MAX_TIMESTAMP:
+    if min(seconds) < MIN_TIMESTAMP or max(seconds) > MAX_TIMESTAMP or store.room < count:
         return 0
     store.put_many(words[1::4], values, seconds)
     return count

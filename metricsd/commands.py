@@ -7,9 +7,10 @@ or where replies go. To add a command, write its function and add a row to COMMA
 from itertools import chain
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
+from metricsd.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
 from metricsd.replies import REPLY_END, REPLY_START
 from metricsd.rows import rows
-from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP, Series
+from metricsd.series import Series
 from metricsd.store import Store
 
 EVERY_KEY = "*"
@@ -37,7 +38,10 @@ class Command(NamedTuple):
 
 
 def put(store: Store, key: str, value: str, timestamp: str) -> bytes:
-    """Store one measurement. Raises BadCommand for what float() or int() refuses."""
+    """Store one measurement.
+
+    Raises BadCommand for what float() or int() refuses, StoreError if the store does.
+    """
     if len(timestamp) > MAX_TIMESTAMP_CHARACTERS:
         raise BadCommand
     try:
@@ -73,7 +77,10 @@ COMMANDS: Dict[str, Command] = {
 
 
 def run(store: Store, words: List[str]) -> Reply:
-    """Run one request, given as its words. Raises BadCommand; the store is then as it was."""
+    """Run one request, given as its words.
+
+    Raises BadCommand or StoreError; the store is then as it was.
+    """
     if words:
         name, *arguments = words
         command = COMMANDS.get(name)

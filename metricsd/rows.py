@@ -7,7 +7,8 @@ from bisect import bisect_right
 from itertools import chain
 from typing import Iterator, Optional
 
-from metricsd.series import MIN_TIMESTAMP, Series
+from metricsd.columns import MIN_TIMESTAMP
+from metricsd.series import Series
 
 # A reply is made in pieces of about this many bytes: 16 KiB is some 400 rows, 0.3 ms of work, after
 # which the loop turns to the other clients; larger pieces are not measurably cheaper a row.
@@ -21,8 +22,8 @@ MAX_NUMBERS_BYTES = 24 + 20 + 3
 def rows(key: str, series: Series, done: Optional[int] = None) -> Iterator[bytes]:
     """Yield the rows of a series, oldest first, in pieces of at most PIECE_BYTES (or one row).
 
-    With ``done``, only those of points later than this timestamp. Each piece is read when it is
-    asked for. Points stored behind the reader in the meantime are not in the reply, and it ends
+    With ``done``, only those of points later than this timestamp. Points are read when the reader
+    comes to them. Those stored behind the reader in the meantime are not in the reply, and it ends
     with what was the newest point when it began, so it does end.
     """
     row = key.replace("%", "%%") + " %r %d\n"
@@ -31,8 +32,12 @@ def rows(key: str, series: Series, done: Optional[int] = None) -> Iterator[bytes
     if done is None:
         done = MIN_TIMESTAMP - 1
     while done < last:
-        timestamps, values = series.later_than(done, limit)
+        timestamps, values = series.after(done)
         count = bisect_right(timestamps, last)
-        points = zip(values[:count], timestamps)
-        yield (row * count % tuple(chain.from_iterable(points))).encode()
-        done = timestamps[-1]
+        if not count:
+            break  # they have been dropped
+        for start in range(0, count, limit):
+            end = min(start + limit, count)
+            points = zip(values[start:end], timestamps[start:end])
+            yield (row * (end - start) % tuple(chain.from_iterable(points))).encode()
+        done = timestamps[count - 1]

@@ -16,6 +16,7 @@ from metricsd.connection import Connection
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import Address, Listener, format_address
 from metricsd.reactor import Reactor
+from metricsd.retention import Retention
 from metricsd.session import Session
 from metricsd.store import Store
 
@@ -46,8 +47,11 @@ class Server:
 
     ``max_connections`` clients are served at a time, more wait. A request line is at most
     ``max_line_bytes`` long. A connection with nothing pending is closed after ``idle_timeout``
-    seconds (None: never). Raises ListenError, an OSError, if it can't listen on ``host`` and
-    ``port``; port 0 takes any that is free, see ``address``. Raises ValueError for a bad limit.
+    seconds (None: never). At most ``max_points`` points are stored (None: any number); they are
+    dropped when they are ``retention`` seconds old (None: never).
+
+    Raises ListenError, an OSError, if it can't listen on ``host`` and ``port``; port 0 takes any
+    that is free, see ``address``. Raises ValueError for a bad limit.
     """
 
     def __init__(
@@ -57,15 +61,18 @@ class Server:
         max_connections: int = MAX_CONNECTIONS,
         max_line_bytes: int = MAX_LINE_BYTES,
         idle_timeout: Optional[float] = None,
+        max_points: Optional[int] = None,
+        retention: Optional[float] = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        no_time = idle_timeout is not None and idle_timeout <= 0
-        if max_connections < 1 or max_line_bytes < 1 or no_time:
+        limits = (max_connections, max_line_bytes, idle_timeout, max_points, retention)
+        if any(limit is not None and limit <= 0 for limit in limits):
             raise ValueError("a limit must be positive")
         self._max_connections = max_connections
         self._max_line_bytes = max_line_bytes
         self._idle_timeout = idle_timeout
-        self._store = Store()
+        self._store = Store(max_points)
         self._connections: Set[Connection] = set()
         self._clock = clock
         self._reactor = Reactor(clock)
@@ -77,6 +84,8 @@ class Server:
             raise
         if idle_timeout is not None:
             self._close_idle()
+        if retention is not None:
+            Retention(self._store, self._reactor, retention, wall_clock)
 
     def __enter__(self) -> "Server":
         return self

@@ -10,7 +10,7 @@ from typing import Iterator, List, Optional
 from metricsd.batch import put_block
 from metricsd.commands import COMMANDS, OK, WRONG_COMMAND, BadCommand, run
 from metricsd.lines import MAX_LINE_BYTES, LineBuffer
-from metricsd.store import Store
+from metricsd.store import Store, StoreError
 
 # Requests run until there is this much to say, in bytes; the rest wait until it has been sent. So a
 # client that asks and does not read costs this and one more piece, not all its replies.
@@ -137,6 +137,8 @@ class Session:
             if first and _is_http(line, too_long):
                 self._hang_up()
             return WRONG_COMMAND
+        except StoreError as error:
+            return f"error\n{error}\n\n".encode()
         if isinstance(reply, bytes):
             return reply
         self._pieces = reply

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import pytest
 
 import metricsd
+from metricsd.__main__ import _parser
 from tests.conversation import Conversation
 
 ROOT = Path(metricsd.__file__).parent.parent
@@ -80,6 +82,27 @@ def test_options_reach_the_server() -> None:
             assert waiting.read() == b"ok\n\n"
 
 
+def test_the_store_has_its_limits() -> None:
+    with started("--max-points", "2", "--retention", "7d") as (_, port), Conversation(
+        ("127.0.0.1", port)
+    ) as client:
+        now = int(time.time())
+        assert client.ask(b"put k 1 %d\nput k 1 %d\n" % (now, now - 604000), 2) == b"ok\n\n" * 2
+        assert client.ask(b"put k 1 1\n") == b"error\nstore is full\n\n"
+        with metricsd.Client("127.0.0.1", port) as other:
+            with pytest.raises(metricsd.ClientError, match="store is full"):
+                other.put("new", 1.0)
+            other.put("k", 2.0, now)
+            assert other.get("*") == {"k": [(now - 604000, 1.0), (now, 2.0)]}
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [("90s", 90), ("15m", 900), ("24h", 86400), ("7d", 604800), ("007s", 7)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert _parser().parse_args(["--retention", text]).retention == seconds
+
+
 def test_log_level() -> None:
     with subprocess.Popen(
         [*COMMAND, "--port", "0", "--host", "0.0.0.0", "--log-level", "warning"],
@@ -121,6 +144,9 @@ def test_an_impossible_host_is_one_clear_line(host: str) -> None:
         ["--port", "65536"], ["--port", "-1"], ["--port", "http"], ["--port", ""],
         ["--max-connections", "0"], ["--max-connections", "many"], ["--max-line-bytes", "-5"],
         ["--idle-timeout", "0"], ["--idle-timeout", "nan"], ["--idle-timeout", "inf"],
+        ["--max-points", "0"], ["--max-points", "1e6"], ["--retention", "0s"],
+        ["--retention", "90"], ["--retention", "1.5h"], ["--retention", "-1d"],
+        ["--retention", "1w"], ["--retention", ""], ["--retention", "\u0669s"],
         ["--log-level", "loud"], ["--frobnicate"], ["--por", "1"], ["extra"], ["--port"],
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 import metricsd
 from metricsd import __main__ as command_line
-from metricsd import connection, replies, rows, server, session
+from metricsd import archive, connection, replies, rows, server, session
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
 from tests.test_command_line import started
@@ -87,8 +87,10 @@ def test_the_limits_are_as_the_constants_are() -> None:
         ("PIECE_BYTES", rows.PIECE_BYTES / 1024, "KiB"),
         ("RECEIVE_BYTES", connection.RECEIVE_BYTES / 1024, "KiB"),
         ("STOP_SECONDS", server.STOP_SECONDS, "s"),
+        ("BLOCK_POINTS", archive.BLOCK_POINTS, ""),
+        ("LATE_POINTS", archive.LATE_POINTS, ""),
     ]:
-        assert f"`{name}`, {value:g} {unit}" in README
+        assert f"`{name}`, {value:g} {unit}".strip() in README
 
 
 def test_the_map_names_every_file_once() -> None:

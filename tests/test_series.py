@@ -1,68 +1,125 @@
 """A series against a plain dict, with blocks so small that every boundary is crossed."""
 
 import random
-from typing import Dict, List, Tuple
+from array import array
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
+from metricsd import archive as archive_module
 from metricsd import series as series_module
-from metricsd.series import MAX_TIMESTAMP, MIN_TIMESTAMP, Series, put_each
+from metricsd.archive import BLOCK_POINTS
+from metricsd.columns import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
+from metricsd.sealed import seal, unseal, unseal_timestamps
+from metricsd.series import Series, put_each
 
 
-def read(series: Series, limit: int) -> List[Tuple[int, float]]:
+def read(series: Series) -> List[Tuple[int, float]]:
     points: List[Tuple[int, float]] = []
     last = MIN_TIMESTAMP - 1
     while True:
-        timestamps, values = series.later_than(last, limit)
+        timestamps, values = series.after(last)
         if not timestamps:
             return points
-        assert len(timestamps) == len(values) <= limit
+        assert len(timestamps) == len(values)
         points += zip(timestamps, values)
         last = timestamps[-1]
 
 
-@pytest.mark.parametrize("block_points", [1, 2, 3, 8])
-@pytest.mark.parametrize("seed", range(20))
-def test_random_puts(monkeypatch: pytest.MonkeyPatch, block_points: int, seed: int) -> None:
-    monkeypatch.setattr(series_module, "BLOCK_POINTS", block_points)
+@pytest.fixture
+def small_blocks(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Blocks of so many points, in place of some hundred."""
+    points = int(request.param)
+    for module in (archive_module, series_module):
+        monkeypatch.setattr(module, "BLOCK_POINTS", points)
+        monkeypatch.setattr(module, "MAX_BLOCK_POINTS", 2 * points)
+    monkeypatch.setattr(archive_module, "LATE_POINTS", points)
+    monkeypatch.setattr(archive_module, "DROP_BLOCKS", 3)
+    return points
+
+
+@pytest.mark.parametrize("small_blocks", [1, 2, 3, 8], indirect=True)
+@pytest.mark.parametrize("seed", range(30))
+def test_random_scripts(small_blocks: int, seed: int) -> None:
+    """Puts in order and late, overwrites, look-ups, reads and drops."""
     dice = random.Random(seed)
     span = dice.choice([5, 50, 1000])
     drift = dice.choice([0, 0, 1, 3])  # 0: no order at all; more: nearly in order
-    series = Series()
+    series = Series(dice.randint(1, small_blocks))
     model: Dict[int, float] = {}
-    for step in range(300):
-        timestamp, value = step * drift + dice.randrange(-span, span), dice.random()
-        series.put(timestamp, value)
-        model[timestamp] = value
-        assert series.newest == max(model)
-    for limit in (1, 2, 7, 1000):
-        assert read(series, limit) == sorted(model.items())
+    newest = MIN_TIMESTAMP - 1
+    for step in range(400):
+        timestamp = step * drift + dice.randrange(-span, span)
+        action = dice.random()
+        if action < 0.9:
+            value = dice.choice([dice.random(), dice.randrange(100) / 10])
+            newest = max(newest, timestamp)
+            assert series.put(timestamp, value) == (timestamp not in model)
+            model[timestamp] = value
+        elif action < 0.94:
+            before = len(model)
+            model = {time: value for time, value in model.items() if time >= timestamp}
+            assert drop(series, timestamp) == before - len(model)
+        elif action < 0.97:
+            assert series.has(timestamp) == (timestamp in model)
+        else:
+            assert read(series) == sorted(model.items())
+        assert len(series) == len(model)
+        assert series.newest == newest
+    assert read(series) == sorted(model.items())
+    for timestamp in range(-span, 400 * drift + span, 1 + span // 50):
+        assert series.has(timestamp) == (timestamp in model)
+        points = list(zip(*series.after(timestamp)))
+        assert (
+            points == sorted(item for item in model.items() if item[0] > timestamp)[: len(points)]
+        )
 
 
+def drop(series: Series, oldest: int) -> int:
+    dropped = 0
+    while True:
+        more = series.drop_before(oldest)
+        dropped += more
+        if not more:
+            return dropped
+
+
+@pytest.mark.parametrize("small_blocks", [3], indirect=True)
 @pytest.mark.parametrize("seed", range(20))
-def test_put_each_is_put_for_each(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(series_module, "BLOCK_POINTS", 3)
+def test_put_each_is_put_for_each(small_blocks: int, seed: int) -> None:
     dice = random.Random(seed)
-    one_by_one, together = [Series(), Series()], [Series(), Series()]
+    one_by_one, together = [Series(2), Series(3)], [Series(2), Series(3)]
     for _ in range(50):
         places = [dice.randrange(2) for _ in range(5)]
         timestamps = [dice.randrange(30) for _ in range(5)]
         values = [dice.random() for _ in range(5)]
+        new = 0
         for place, timestamp, value in zip(places, timestamps, values):
-            one_by_one[place].put(timestamp, value)
-        put_each((together[place] for place in places), timestamps, values)
+            new += one_by_one[place].put(timestamp, value)
+        assert put_each((together[place] for place in places), timestamps, values) == 5 - new
     for one, other in zip(one_by_one, together):
-        assert one._blocks == other._blocks
-        assert one.newest == other.newest
+        assert read(one) == read(other)
+        assert (one.newest, one.changes, len(one)) == (other.newest, other.changes, len(other))
 
 
 def test_the_ends_of_time() -> None:
     series = Series()
-    assert read(series, 10) == []
+    assert read(series) == []
     series.put(MAX_TIMESTAMP, 1.0)
     series.put(MIN_TIMESTAMP, 2.0)
-    assert read(series, 10) == [(MIN_TIMESTAMP, 2.0), (MAX_TIMESTAMP, 1.0)]
+    assert read(series) == [(MIN_TIMESTAMP, 2.0), (MAX_TIMESTAMP, 1.0)]
     assert series.newest == MAX_TIMESTAMP
+
+
+@pytest.mark.parametrize("small_blocks", [2], indirect=True)
+def test_the_ends_of_time_sealed(small_blocks: int) -> None:
+    series = Series()
+    points = [MIN_TIMESTAMP, MIN_TIMESTAMP + 1, -1, 0, 1, MAX_TIMESTAMP - 1, MAX_TIMESTAMP]
+    for timestamp in points:
+        series.put(timestamp, 0.5)
+    for timestamp in points:
+        assert not series.put(timestamp, 1.5)
+    assert read(series) == [(timestamp, 1.5) for timestamp in points]
 
 
 def test_a_reader_sees_each_point_once_and_in_order_whatever_is_put_meanwhile() -> None:
@@ -73,7 +130,7 @@ def test_a_reader_sees_each_point_once_and_in_order_whatever_is_put_meanwhile() 
     seen: List[int] = []
     last = -1
     while last < 19990:
-        timestamps, _ = series.later_than(last, 50)
+        timestamps, _ = series.after(last)
         seen += timestamps
         last = timestamps[-1]
         for _ in range(20):
@@ -82,18 +139,102 @@ def test_a_reader_sees_each_point_once_and_in_order_whatever_is_put_meanwhile() 
     assert set(range(0, 20000, 10)) <= set(seen)
 
 
-@pytest.mark.parametrize("order", ["random", "reverse"])
-def test_late_points_move_little_memory(order: str) -> None:
-    """Counted, not timed: what an insertion moves is bounded by the blocks, not by the series."""
-    timestamps = list(range(20000))
-    if order == "random":
-        random.Random(2).shuffle(timestamps)
-    else:
-        timestamps.reverse()
+class Costs:
+    """How many points were sealed and opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sealed = self.opened = 0
+        archive_module._timestamps.cache_clear()
+        monkeypatch.setattr(archive_module, "seal", self._seal)
+        monkeypatch.setattr(archive_module, "unseal", self._unseal)
+        monkeypatch.setattr(archive_module, "unseal_timestamps", self._unseal_timestamps)
+
+    def _seal(self, columns: Columns) -> bytes:
+        self.sealed += len(columns[0])
+        return seal(columns)
+
+    def _unseal(self, sealed: bytes) -> Columns:
+        columns = unseal(sealed)
+        self.opened += len(columns[0])
+        return columns
+
+    def _unseal_timestamps(self, sealed: bytes) -> "array[int]":
+        timestamps = unseal_timestamps(sealed)
+        self.opened += len(timestamps)
+        return timestamps
+
+
+POINTS = 200000
+
+
+def test_points_in_order_are_sealed_once_and_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = Costs(monkeypatch)
     series = Series()
-    for timestamp in timestamps:
-        series.put(timestamp, 0.0)
-    sizes = [len(columns[0]) for columns in series._blocks]
-    assert max(sizes) <= 2 * series_module.BLOCK_POINTS
-    assert len(sizes) <= 2 * len(timestamps) / series_module.BLOCK_POINTS + 1
-    assert [timestamp for timestamp, _ in read(series, 1000)] == list(range(20000))
+    for timestamp in range(POINTS):
+        series.put(timestamp, 0.5)
+    assert POINTS - BLOCK_POINTS <= costs.sealed <= POINTS
+    assert costs.opened == 0
+    assert len(series) == POINTS
+
+
+def shuffled(count: int) -> List[int]:
+    timestamps = list(range(count))
+    random.Random(2).shuffle(timestamps)
+    return timestamps
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        shuffled(POINTS),
+        list(range(POINTS, 0, -1)),
+        [place + half for place in range(POINTS // 2) for half in (POINTS, 0)],
+        list(range(POINTS // 2)) * 2,  # the second half overwrites the first
+    ],
+    ids=["random", "reverse", "alternating", "overwriting"],
+)
+def test_late_points_are_sealed_a_few_times_each(
+    monkeypatch: pytest.MonkeyPatch, order: List[int]
+) -> None:
+    """Counted, not timed: what a late point costs does not grow with the series."""
+    costs = Costs(monkeypatch)
+    series = Series()
+    for timestamp in order:
+        series.put(timestamp, 0.5)
+    assert costs.sealed <= 4 * POINTS
+    assert costs.opened <= 6 * POINTS
+    blocks = -(-len(series) // BLOCK_POINTS)
+    assert series._archive is not None
+    assert len(series._archive._blocks) <= 2 * blocks
+    assert [timestamp for timestamp, _ in read(series)] == sorted(set(order))
+
+
+def test_a_late_put_between_gets_opens_what_is_read_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    series = Series()
+    for timestamp in range(0, 100000, 10):
+        series.put(timestamp, 0.5)
+    costs = Costs(monkeypatch)
+    for number in range(50):
+        series.put(number * 2000 + 1, 0.5)
+        series.after(number * 2000 - 1)  # the block where the point belongs
+        series.after(99980)  # the newest points, which are not sealed
+    assert costs.sealed == 0
+    assert costs.opened <= 50 * 3 * BLOCK_POINTS
+
+
+def test_what_lies_open_is_bounded() -> None:
+    """A few points are not sealed: the newest, and late ones."""
+    series = Series()
+    for timestamp in shuffled(POINTS):
+        series.put(timestamp, 0.5)
+    archive = series._archive
+    assert archive is not None
+    late = [len(timestamps) for timestamps, _ in archive._late.values()]
+    assert max(late) <= archive_module.LATE_POINTS
+    assert len(series._timestamps) <= archive_module.MAX_BLOCK_POINTS
+    assert max(len(archive._columns(index)[0]) for index in range(len(archive._blocks))) <= (
+        archive_module.MAX_BLOCK_POINTS + archive_module.LATE_POINTS
+    )
+    assert archive_module._timestamps.cache_info().currsize <= archive_module.KEPT_TIMESTAMPS

@@ -1,0 +1,56 @@
+"""Retention: points that have become too old are dropped, a little at a time.
+
+Owns the clock on the wall and the rhythm of the sweeps. Does not know how a point is dropped: that
+is the store's.
+"""
+
+import math
+import time
+from typing import Callable, Iterator
+
+from metricsd.reactor import Reactor
+from metricsd.store import Store
+
+# A sweep works so long, in seconds, then everybody else has a turn.
+SLICE_SECONDS = 0.001
+
+# So many sweeps begin in the time that a point is kept, within these limits in seconds: none is
+# kept a hundredth longer, nor two seconds if that is more.
+SWEEPS = 100
+SHORTEST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+
+
+class Retention:
+    """Drops what is older than ``seconds`` by the wall clock, between the turns of the loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        reactor: Reactor,
+        seconds: float,
+        wall_clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._store = store
+        self._reactor = reactor
+        self._seconds = seconds
+        self._wall_clock = wall_clock
+        self._stopwatch = stopwatch
+        self._pause = min(max(seconds / SWEEPS, SHORTEST_PAUSE), LONGEST_PAUSE)
+        self._sweep: Iterator[None] = iter(())
+        reactor.call_later(self._pause, self._begin)
+
+    def _begin(self) -> None:
+        oldest = math.ceil(self._wall_clock() - self._seconds)
+        self._sweep = self._store.drop_before(oldest)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Work for a slice of time; the rest of the sweep comes in the turns that follow."""
+        end = self._stopwatch() + SLICE_SECONDS
+        for _ in self._sweep:
+            if self._stopwatch() >= end:
+                self._reactor.call_later(0.0, self._go_on)
+                return
+        self._reactor.call_later(self._pause, self._begin)

@@ -1,0 +1,129 @@
+"""Retention: sweeps by a clock that the test moves, in slices."""
+
+import time
+from typing import Iterator, List
+
+import pytest
+
+from metricsd.reactor import Reactor
+from metricsd.retention import LONGEST_PAUSE, SHORTEST_PAUSE, SLICE_SECONDS, Retention
+from metricsd.store import Store
+from tests.conftest import running
+from tests.conversation import Conversation
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """A reactor whose clock, and the one on the wall, are moved by hand."""
+
+    def __init__(self, seconds: float) -> None:
+        self.clock, self.wall, self.stopwatch = Clock(0.0), Clock(10000.0), Clock(0.0)
+        self.store = Store()
+        self.reactor = Reactor(self.clock)
+        Retention(self.store, self.reactor, seconds, self.wall, self.stopwatch)
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.wall.now += seconds
+        self.reactor.turn(0)
+
+    def times(self, key: str) -> List[int]:
+        series = self.store.find(key)
+        return [] if series is None else list(series.after(-1)[0])
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    found = World(90)
+    yield found
+    found.reactor.close()
+
+
+def test_what_is_older_is_dropped_and_nothing_else(world: World) -> None:
+    for timestamp in (1, 9909, 9910, 9911, 10000, 10**12):
+        world.store.put("a", 0.5, timestamp)
+    world.pass_time(SHORTEST_PAUSE)  # it is 10001 now
+    assert world.times("a") == [9911, 10000, 10**12]
+    world.pass_time(SHORTEST_PAUSE + 0.5)  # 10002.5
+    assert world.times("a") == [10000, 10**12]
+    world.pass_time(1000)
+    assert world.times("a") == [10**12]
+
+
+def test_it_goes_on_for_ever(world: World) -> None:
+    for second in range(300):
+        world.store.put("a", 0.5, 10000 + second)
+        world.pass_time(1.0)
+    assert 90 <= len(world.times("a")) <= 92
+
+
+def test_a_sweep_makes_way_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice ends when its time is over; others have a turn, then the sweep goes on."""
+    steps: List[int] = []
+
+    def slow_steps(oldest: int) -> Iterator[None]:
+        for _ in range(10):
+            steps.append(oldest)
+            world.stopwatch.now += SLICE_SECONDS * 0.6
+            yield
+
+    monkeypatch.setattr(world.store, "drop_before", slow_steps)
+    world.pass_time(SHORTEST_PAUSE)
+    counts = [len(steps)]
+    while len(steps) < 10:
+        world.pass_time(0.0)
+        counts.append(len(steps))
+    assert counts == [2, 4, 6, 8, 10]
+    world.pass_time(0.0)  # finds the end
+    world.pass_time(SHORTEST_PAUSE / 2)
+    assert len(steps) == 10
+    world.pass_time(SHORTEST_PAUSE / 2)
+    assert len(steps) == 12
+
+
+@pytest.mark.parametrize(
+    "seconds, pause", [(1, SHORTEST_PAUSE), (900, 9.0), (7 * 86400, LONGEST_PAUSE)]
+)
+def test_how_often_it_sweeps(seconds: float, pause: float) -> None:
+    world = World(seconds)
+    world.store.put("a", 0.5, 1)
+    world.pass_time(pause * 0.99)
+    assert world.times("a") == [1]
+    world.pass_time(pause * 0.02)
+    assert world.times("a") == ([1] if seconds > 10000 else [])
+    world.reactor.close()
+
+
+def test_a_server_that_retains_for_a_second() -> None:
+    with running(retention=1) as server, Conversation(server.address) as client:
+        now = int(time.time())
+        assert client.ask(b"put old 1 %d\n" % (now - 100)) == b"ok\n\n"
+        assert client.ask(b"put new 1 %d\n" % (now + 100)) == b"ok\n\n"
+        reply = b""
+        while b"old" in reply or not reply:  # pytest's time-out ends this if it never happens
+            reply = client.ask(b"get *\n")
+        assert reply == b"ok\nnew 1.0 %d\n\n" % (now + 100)
+
+
+def test_without_retention_everything_stays() -> None:
+    with running() as server, Conversation(server.address) as client:
+        assert client.ask(b"put k 1 1\n") == b"ok\n\n"
+        assert server._reactor._timers == []
+
+
+def test_the_limit_and_retention_together() -> None:
+    """What a sweep drops makes room."""
+    with running(retention=1, max_points=1) as server, Conversation(server.address) as client:
+        assert client.ask(b"put old 1 1\n") == b"ok\n\n"
+        reply = b""
+        while reply != b"ok\n\n":
+            reply = client.ask(b"put new 1 %d\n" % (int(time.time()) + 100))
+            assert reply in (b"ok\n\n", b"error\nstore is full\n\n")
+        assert b"old" not in client.ask(b"get *\n")
