@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from load import Job, LoadError, cpu_seconds, measure
+from memory import measure_memory, memory_table
 from servers import LOAD_CORE, Peer, Running, peers, pin, running, skipped
 from workload import Workload
 
@@ -35,7 +36,9 @@ class Settings(NamedTuple):
 
     rounds: int
     seconds: float  # of each load
-    points: int  # stored for the jobs about memory and get *
+    points: int  # stored for get *
+    series: int  # whose memory is measured, with so many points each:
+    series_points: int
     others_seconds: float  # that others put while one client reads everything
 
 
@@ -47,8 +50,8 @@ BULK_PIPELINE = 100
 # A server that does nothing for so long has done all that it was sent.
 SETTLING_SECONDS = 0.3
 
-FULL = Settings(rounds=5, seconds=1.0, points=1000000, others_seconds=5.0)
-QUICK = Settings(rounds=1, seconds=0.4, points=100000, others_seconds=1.0)
+FULL = Settings(5, 1.0, points=1000000, series=1000, series_points=2000, others_seconds=5.0)
+QUICK = Settings(1, 0.4, points=100000, series=50, series_points=1000, others_seconds=1.0)
 
 
 def jobs(quick: bool) -> Dict[str, Job]:
@@ -109,14 +112,10 @@ def _run_unacknowledged(server: Running, job: Job) -> Figures:
 
 
 def run_storage(peer: Peer, settings: Settings) -> Figures:
-    """Memory a point, then one client that reads everything while others put."""
+    """One client reads everything while others put."""
     with running(peer) as server:
-        before = server.memory()
-        _store(server, settings.points, min(10, peer.max_clients))
-        figures: Figures = {"bytes_a_point": (server.memory() - before) / settings.points}
-        if peer.protocol == "metricsd" and peer.max_clients > 1:
-            figures.update(_read_everything(server, settings))
-    return figures
+        _store(server, settings.points, 10)
+        return _read_everything(server, settings)
 
 
 def _store(server: Running, points: int, clients: int) -> None:
@@ -177,7 +176,7 @@ def compare(settings: Settings, quick: bool) -> Dict[str, Any]:
         _say(line)
     found = [peer for peer in found if not peer.missing]
     loads = jobs(quick)
-    steps = (len(loads) + 1) * settings.rounds
+    steps = (len(loads) + 1) * settings.rounds + 1
     results: Dict[str, Dict[str, List[Figures]]] = {}
     for round_number in range(settings.rounds):
         for number, (name, job) in enumerate(loads.items()):
@@ -187,13 +186,19 @@ def compare(settings: Settings, quick: bool) -> Dict[str, Any]:
                 if _can_do(peer, job):
                     figures = run_load(peer, job, settings)
                     results.setdefault(name, {}).setdefault(peer.name, []).append(figures)
-        _say(f"[{(round_number + 1) * (len(loads) + 1)}/{steps}] memory, and get *")
+        _say(f"[{(round_number + 1) * (len(loads) + 1)}/{steps}] round {round_number + 1}: get *")
         for peer in found:
-            if not peer.acknowledges:
-                continue
-            figures = run_storage(peer, settings)
-            results.setdefault("storage", {}).setdefault(peer.name, []).append(figures)
-    return {"about": about(settings), "peers": [peer.name for peer in found], "results": results}
+            if peer.protocol == "metricsd" and peer.max_clients > 1:
+                figures = run_storage(peer, settings)
+                results.setdefault("storage", {}).setdefault(peer.name, []).append(figures)
+    _say(f"[{steps}/{steps}] memory a point")
+    memory = {
+        peer.name: measure_memory(peer, settings.series, settings.series_points)
+        for peer in found
+        if peer.acknowledges
+    }
+    names = [peer.name for peer in found]
+    return {"about": about(settings), "peers": names, "results": results, "memory": memory}
 
 
 def _can_do(peer: Peer, job: Job) -> bool:
@@ -215,6 +220,7 @@ def about(settings: Settings) -> Dict[str, str]:
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
         "rounds": f"{settings.rounds} of {settings.seconds:g} s",
+        "stored": f"{settings.series:,} series of {settings.series_points:,} points",
     }
 
 
@@ -245,11 +251,13 @@ def tables(outcome: Dict[str, Any]) -> str:
     for job, rows in results.items():
         if job != "storage":
             lines.append(_row(job, [_speed(rows.get(name)) for name in names]))
-    lines += ["", "Storage, and one client reading everything while others put:", ""]
-    lines += _head("figure", names)
+    lines += ["", "One client reads everything while others put:", ""]
+    rows = results["storage"]
+    lines += _head("figure", list(rows))
     for figure, what in STORAGE_FIGURES.items():
-        rows = results["storage"]
-        lines.append(_row(what, [_number(median(rows.get(name, []), figure)) for name in names]))
+        lines.append(_row(what, [_number(median(rows[name], figure)) for name in rows]))
+    lines += ["", "Resident memory a point in bytes, {stored}:".format(**outcome["about"]), ""]
+    lines += memory_table(outcome["memory"])
     if "carbon" in names:
         lines += [
             "",
@@ -261,7 +269,6 @@ def tables(outcome: Dict[str, Any]) -> str:
 NOT_MEASURED = "-"
 
 STORAGE_FIGURES = {
-    "bytes_a_point": "resident memory a point, bytes",
     "get_all_seconds": "`get *`, seconds",
     "others_p99.9_ms": "others' put meanwhile, p99.9, ms",
     "growth_mb": "memory growth meanwhile, MB",

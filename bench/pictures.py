@@ -36,12 +36,12 @@ def draw(outcome: Dict[str, Any], folder: Path) -> List[Path]:
         _bars(panel, job, values, "µs")
     figure.suptitle("Server CPU a request, microseconds (less is better)")
     cpu = _save(figure, folder / "cpu.svg")
-    memory = {
-        name: statistics.median(figures["bytes_a_point"] for figures in rounds)
-        for name, rounds in results["storage"].items()
-    }
-    figure, panel = plt.subplots(figsize=(6, 3))
-    _bars(panel, "Resident memory a point, bytes (less is better)", memory, "bytes")
+    kinds = list(next(iter(outcome["memory"].values())))
+    figure, panels = plt.subplots(1, len(kinds), figsize=(4 * len(kinds), 2.8))
+    for panel, kind in zip(panels.flat, kinds):
+        values = {name: figures[kind] for name, figures in outcome["memory"].items()}
+        _bars(panel, kind, values, "bytes")
+    figure.suptitle("Resident memory a point, bytes (less is better)")
     return [cpu, _save(figure, folder / "memory.svg")]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -155,7 +156,7 @@ def test_the_comparison_in_small(tmp_path: Path) -> None:
 import sys
 import compare, servers
 compare.pin = servers.pin = lambda *_: None
-compare.QUICK = compare.Settings(rounds=1, seconds=0.05, points=2000, others_seconds=0.2)
+compare.QUICK = compare.Settings(1, 0.05, 2000, series=5, series_points=100, others_seconds=0.2)
 found = [peer for peer in servers.peers() if peer.name in ("metricsd", "asyncio", "blocking")]
 missing = servers.Peer("other", [], missing="get it somewhere")
 compare.peers = lambda: found + [missing]
@@ -175,7 +176,22 @@ sys.exit(compare.main())
     table = process.stdout.decode()
     assert "| work | metricsd | asyncio | blocking |" in table
     assert "| put, 50 clients, pipeline 1 | **" in table
-    assert "resident memory a point" in table
+    assert "Resident memory a point in bytes, 5 series of 100 points:" in table
+    assert re.search(r"\| counters \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", table)
     assert (tmp_path / "compare.md").read_text(encoding="utf-8").strip() == table.strip()
     assert json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))["peers"]
     assert (tmp_path / "cpu.svg").exists() or "matplotlib is not installed" in said
+
+
+def test_memory_by_itself() -> None:
+    command = [sys.executable, "memory.py", "--only", "metricsd", "--series", "20"]
+    said = subprocess.check_output([*command, "--points", "50"], cwd=str(ROOT / "bench")).decode()
+    assert len(re.findall(r"^\| [a-z ]+ \| [\d.]+ \|$", said, re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize("options", [["--series", "0"], ["--only", "nobody"]])
+def test_memory_of_nothing_is_refused(options: List[str]) -> None:
+    command = [sys.executable, "memory.py", *options]
+    process = subprocess.run(command, cwd=str(ROOT / "bench"), stderr=subprocess.PIPE, timeout=20)
+    assert process.returncode == 2
+    assert b"Traceback" not in process.stderr
