@@ -6,7 +6,6 @@ old. A block is opened only while it is read or written anew.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from functools import lru_cache
 from typing import Dict, List
 
 from metricsd.columns import Columns, empty_columns, has_point, put_point
@@ -20,20 +19,38 @@ BLOCK_POINTS = 240
 MAX_BLOCK_POINTS = 2 * BLOCK_POINTS
 
 # Late points wait beside their block until there are so many; then it is opened and sealed anew
-# with them. That takes some 100 us, and so one or two for each point.
-LATE_POINTS = 240
-
-# Whether a late point is new or overwrites one, the block's timestamps tell. They are kept for so
-# many blocks, some 4 KiB each: 2 MiB for the whole process.
-KEPT_TIMESTAMPS = 512
+# with them. That takes some 300 us, and so one or two for each point.
+LATE_POINTS = BLOCK_POINTS
 
 # At most so many blocks are dropped in one go: a tenth of a millisecond.
 DROP_BLOCKS = 1024
 
 
-@lru_cache(maxsize=KEPT_TIMESTAMPS)
-def _timestamps(sealed: bytes) -> "array[int]":
-    return unseal_timestamps(sealed)
+class Late:
+    """The points that came to a block after it was sealed, also those that overwrite others.
+
+    Whether a point is new, the timestamps that are sealed tell. To open them takes longer than to
+    put ten points, so they stay open until the block is sealed anew.
+    """
+
+    __slots__ = ("_sealed_timestamps", "columns", "new")
+
+    def __init__(self, sealed: bytes) -> None:
+        self._sealed_timestamps = unseal_timestamps(sealed)
+        self.columns = empty_columns()
+        self.new = 0  # points that overwrite none
+
+    def put(self, timestamp: int, value: float) -> bool:
+        """Put a point; return whether it is a new one for the block."""
+        unknown = put_point(self.columns, timestamp, value)
+        new = unknown and not has_point(self._sealed_timestamps, timestamp)
+        self.new += new
+        return new
+
+    def has(self, timestamp: int) -> bool:
+        """Whether there is a point with this timestamp, late or sealed."""
+        late, _ = self.columns
+        return has_point(self._sealed_timestamps, timestamp) or has_point(late, timestamp)
 
 
 class Archive:
@@ -44,7 +61,7 @@ class Archive:
     def __init__(self) -> None:
         self._blocks: List[bytes] = []
         self._firsts = array("q")  # no point of a block comes before this
-        self._late: Dict[bytes, Columns] = {}  # what came after a block was sealed, by the block
+        self._late: Dict[bytes, Late] = {}  # by the block
         self.last = 0  # no point comes after this
         self.points = 0  # in all blocks
 
@@ -62,23 +79,16 @@ class Archive:
         if index < 0:  # it comes before all others
             index = 0
             self._firsts[0] = timestamp
-        sealed = self._blocks[index]
-        late = self._late.get(sealed)
-        if late is None:
-            late = self._late[sealed] = empty_columns()
-        new = put_point(late, timestamp, value) and not has_point(_timestamps(sealed), timestamp)
+        late = self._late_points(index)
+        new = late.put(timestamp, value)
         self.points += new
-        if len(late[0]) >= LATE_POINTS:
+        if len(late.columns[0]) >= LATE_POINTS:
             self._seal_anew(index)
         return new
 
     def has(self, timestamp: int) -> bool:
         """Whether there is a point with this timestamp."""
-        sealed = self._blocks[self._index(timestamp)]
-        late = self._late.get(sealed)
-        if late is not None and has_point(late[0], timestamp):
-            return True
-        return has_point(_timestamps(sealed), timestamp)
+        return self._late_points(self._index(timestamp)).has(timestamp)
 
     def after(self, timestamp: int) -> Columns:
         """The points after a timestamp that lie together in one block; there must be one."""
@@ -106,11 +116,20 @@ class Archive:
         """The block where a point belongs."""
         return max(bisect_right(self._firsts, timestamp) - 1, 0)
 
+    def _late_points(self, index: int) -> Late:
+        sealed = self._blocks[index]
+        late = self._late.get(sealed)
+        if late is None:
+            late = self._late[sealed] = Late(sealed)
+        return late
+
     def _columns(self, index: int) -> Columns:
+        """All points of a block."""
         sealed = self._blocks[index]
         columns = unseal(sealed)
-        if sealed in self._late:
-            for timestamp, value in zip(*self._late[sealed]):
+        late = self._late.get(sealed)
+        if late is not None:
+            for timestamp, value in zip(*late.columns):
                 put_point(columns, timestamp, value)
         return columns
 
@@ -130,10 +149,10 @@ class Archive:
         dropped = 0
         for index in range(count):
             sealed = self._blocks[index]
-            dropped += (
-                len(self._columns(index)[0]) if sealed in self._late else sealed_points(sealed)
-            )
-            self._late.pop(sealed, None)
+            dropped += sealed_points(sealed)
+            late = self._late.pop(sealed, None)
+            if late is not None:
+                dropped += late.new
         del self._blocks[:count], self._firsts[:count]
         return dropped
 
@@ -148,5 +167,7 @@ class Archive:
             del timestamps[:count], values[:count]
             self._firsts[0] = timestamps[0]
             self._blocks[0] = b""  # nothing of it is sealed, all of it late
-            self._late[b""] = timestamps, values
+            late = self._late[b""] = Late(b"")
+            late.columns = timestamps, values
+            late.new = len(timestamps)
         return count

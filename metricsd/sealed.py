@@ -88,6 +88,8 @@ def unseal_timestamps(sealed: bytes) -> "array[int]":
 
 def sealed_points(sealed: bytes) -> int:
     """How many points there are."""
+    if not sealed:
+        return 0
     return int(HEAD.unpack_from(sealed)[0])
 
 

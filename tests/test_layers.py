@@ -30,7 +30,7 @@ def imports(name: str) -> Set[str]:
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_knows_no_input_and_no_output(name: str) -> None:
-    allowed = {"array", "bisect", "collections", "functools", "io", "itertools", "typing"}
+    allowed = {"array", "bisect", "collections", "io", "itertools", "typing"}
     allowed |= {"struct", "sys", "zlib"}
     allowed |= {"metricsd." + core for core in CORE}
     assert imports(name) <= allowed
