@@ -6,7 +6,7 @@ old. A block is opened only while it is read or written anew.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from metricsd.columns import Columns, empty_columns, has_point, put_point
 from metricsd.sealed import seal, sealed_points, unseal, unseal_timestamps
@@ -33,9 +33,12 @@ class Late:
     put ten points, so they stay open until the block is sealed anew.
     """
 
-    __slots__ = ("_sealed_timestamps", "columns", "new")
+    __slots__ = ("_sealed_timestamps", "columns", "limit", "new")
 
     def __init__(self, sealed: bytes) -> None:
+        # With so many points the block is sealed anew. Any number from a half of LATE_POINTS up
+        # will do, but a different one for each: the same late points often come to many series.
+        self.limit = LATE_POINTS - id(self) // 64 % (LATE_POINTS // 2 + 1)
         self._sealed_timestamps = unseal_timestamps(sealed)
         self.columns = empty_columns()
         self.new = 0  # points that overwrite none
@@ -82,7 +85,7 @@ class Archive:
         late = self._late_points(index)
         new = late.put(timestamp, value)
         self.points += new
-        if len(late.columns[0]) >= LATE_POINTS:
+        if len(late.columns[0]) >= late.limit:
             self._seal_anew(index)
         return new
 
@@ -90,14 +93,17 @@ class Archive:
         """Whether there is a point with this timestamp."""
         return self._late_points(self._index(timestamp)).has(timestamp)
 
-    def after(self, timestamp: int) -> Columns:
-        """The points after a timestamp that lie together in one block; there must be one."""
-        index = self._index(timestamp)
+    def after(self, timestamp: int) -> Tuple[Columns, int]:
+        """The points of one block after a timestamp that is before ``last``, maybe none.
+
+        Also the largest timestamp so that there are no others up to it.
+        """
+        index = self._index(timestamp + 1)
         timestamps, values = self._columns(index)
         start = bisect_right(timestamps, timestamp)
-        if start == len(timestamps):
-            return self._columns(index + 1)
-        return timestamps[start:], values[start:]
+        last_block = index + 1 == len(self._blocks)
+        end = self.last if last_block else self._firsts[index + 1] - 1
+        return (timestamps[start:], values[start:]), end
 
     def drop_before(self, oldest: int) -> int:
         """Drop points before a timestamp; return how many. Some may be left, if it is not 0."""
@@ -126,8 +132,11 @@ class Archive:
     def _columns(self, index: int) -> Columns:
         """All points of a block."""
         sealed = self._blocks[index]
-        columns = unseal(sealed)
         late = self._late.get(sealed)
+        if late is not None and not sealed:
+            timestamps, values = late.columns
+            return timestamps[:], values[:]
+        columns = unseal(sealed)
         if late is not None:
             for timestamp, value in zip(*late.columns):
                 put_point(columns, timestamp, value)

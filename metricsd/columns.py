@@ -5,7 +5,7 @@ Owns how one point is found, put or overwritten in them. Does not know how many 
 
 from array import array
 from bisect import bisect_left
-from typing import Tuple
+from typing import Sequence, Tuple
 
 MIN_TIMESTAMP = -(2**63)
 MAX_TIMESTAMP = 2**63 - 1
@@ -31,7 +31,7 @@ def put_point(columns: Columns, timestamp: int, value: float) -> bool:
     return True
 
 
-def has_point(timestamps: "array[int]", timestamp: int) -> bool:
-    """Whether there is a point with this timestamp."""
+def has_point(timestamps: Sequence[int], timestamp: int) -> bool:
+    """Whether a timestamp is among these, which are sorted."""
     place = bisect_left(timestamps, timestamp)
     return place < len(timestamps) and timestamps[place] == timestamp

@@ -14,8 +14,11 @@ from metricsd.series import Series
 # key has 80 bytes, at their longest. A client that asks and does not read costs this much.
 MAX_REPLY_BYTES = 128 * 1024
 
-# All kept replies together; the one that has not been asked for longest goes first.
+# All kept replies together; the one that has not been asked for longest goes first. Each counts for
+# its text and for the objects around it, some 600 bytes, of which the key and the series may be the
+# last to speak.
 MAX_KEPT_BYTES = 4 * 1024 * 1024
+KEPT_REPLY_BYTES = 600
 
 REPLY_START = b"ok\n"
 REPLY_END = b"\n"
@@ -52,10 +55,15 @@ class KeptReplies:
         self._keep(key, KeptReply(text, series, series.newest, series.changes))
         return text
 
-    def _keep(self, key: str, reply: KeptReply) -> None:
+    def forget(self, key: str) -> None:
+        """Keep nothing for this key."""
         old = self._kept.pop(key, None)
-        self._bytes += len(reply.text) - (len(old.text) if old else 0)
+        if old is not None:
+            self._bytes -= len(old.text) + KEPT_REPLY_BYTES
+
+    def _keep(self, key: str, reply: KeptReply) -> None:
+        self.forget(key)
         self._kept[key] = reply
+        self._bytes += len(reply.text) + KEPT_REPLY_BYTES
         while self._bytes > MAX_KEPT_BYTES:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= len(oldest.text)
+            self.forget(next(iter(self._kept)))

@@ -20,6 +20,9 @@ SWEEPS = 100
 SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
+# And no more than this part of the time is worked: with very many series the pauses grow longer.
+WORKING_SHARE = 0.05
+
 
 class Retention:
     """Drops what is older than ``seconds`` by the wall clock, between the turns of the loop."""
@@ -39,18 +42,21 @@ class Retention:
         self._stopwatch = stopwatch
         self._pause = min(max(seconds / SWEEPS, SHORTEST_PAUSE), LONGEST_PAUSE)
         self._sweep: Iterator[None] = iter(())
+        self._worked = 0.0  # seconds, on this sweep
         reactor.call_later(self._pause, self._begin)
 
     def _begin(self) -> None:
         oldest = math.ceil(self._wall_clock() - self._seconds)
         self._sweep = self._store.drop_before(oldest)
+        self._worked = 0.0
         self._go_on()
 
     def _go_on(self) -> None:
         """Work for a slice of time; the rest of the sweep comes in the turns that follow."""
-        end = self._stopwatch() + SLICE_SECONDS
+        start = self._stopwatch()
         for _ in self._sweep:
-            if self._stopwatch() >= end:
+            if self._stopwatch() >= start + SLICE_SECONDS:
+                self._worked += SLICE_SECONDS
                 self._reactor.call_later(0.0, self._go_on)
                 return
-        self._reactor.call_later(self._pause, self._begin)
+        self._reactor.call_later(max(self._pause, self._worked / WORKING_SHARE), self._begin)

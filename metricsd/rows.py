@@ -32,12 +32,9 @@ def rows(key: str, series: Series, done: Optional[int] = None) -> Iterator[bytes
     if done is None:
         done = MIN_TIMESTAMP - 1
     while done < last:
-        timestamps, values = series.after(done)
+        (timestamps, values), done = series.after(done)
         count = bisect_right(timestamps, last)
-        if not count:
-            break  # they have been dropped
         for start in range(0, count, limit):
             end = min(start + limit, count)
             points = zip(values[start:end], timestamps[start:end])
             yield (row * (end - start) % tuple(chain.from_iterable(points))).encode()
-        done = timestamps[count - 1]

@@ -54,6 +54,9 @@ HEAD = struct.Struct("<HBI")
 # plane that stands there in full, and for each that is deflated. Of the others there is one byte.
 COLUMN = struct.Struct("<BBB")
 
+# All that is left of regular timestamps: the first one and the step.
+REGULAR = struct.Struct("=qQ")
+
 Column = TypeVar("Column", "array[float]", bytes)
 
 
@@ -75,15 +78,20 @@ def unseal(sealed: bytes) -> Columns:
     if scale != NO_SCALE:
         factor = SCALES[scale]
         values = array("d", [(number - ROUNDER) / factor for number in values])
-    return unseal_timestamps(sealed), values
+    return array("q", unseal_timestamps(sealed)), values
 
 
-def unseal_timestamps(sealed: bytes) -> "array[int]":
-    """Return the timestamps alone."""
+def unseal_timestamps(sealed: bytes) -> Sequence[int]:
+    """Return the timestamps alone; where they are regular, as a range."""
     if not sealed:
-        return array("q")
+        return ()
     count, _, length = HEAD.unpack_from(sealed)
-    return array("q", _unpack(sealed[HEAD.size : HEAD.size + length], count))
+    packed = sealed[HEAD.size : HEAD.size + length]
+    steps, rough, smooth = COLUMN.unpack_from(packed)
+    if steps and not rough and not smooth and count > 1:
+        first, step = REGULAR.unpack_from(packed, COLUMN.size)
+        return range(first, first + step * count, step)
+    return array("q", _unpack(packed, count))
 
 
 def sealed_points(sealed: bytes) -> int:

@@ -6,7 +6,7 @@ nor how a row is written.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Tuple
 
 from metricsd.archive import BLOCK_POINTS, MAX_BLOCK_POINTS, Archive
 from metricsd.columns import MIN_TIMESTAMP, Columns, has_point, put_point
@@ -49,16 +49,16 @@ class Series:
             return self._archive.has(timestamp)
         return has_point(self._timestamps, timestamp)
 
-    def after(self, timestamp: int) -> Columns:
-        """Some of the points after a timestamp, those that follow it first; none at the end.
+    def after(self, timestamp: int) -> Tuple[Columns, int]:
+        """Some of the points after a timestamp, and the one up to which these are all.
 
-        A reader that comes back with the last timestamp it saw reads the series in order, each
-        point once, whatever is stored in the meantime.
+        A reader that comes back with that one, until it is ``newest``, reads the series in order,
+        each point once, whatever is stored in the meantime.
         """
         if self._archive is not None and timestamp < self._archive.last:
             return self._archive.after(timestamp)
         start = bisect_right(self._timestamps, timestamp)
-        return self._timestamps[start:], self._values[start:]
+        return (self._timestamps[start:], self._values[start:]), self.newest
 
     def drop_before(self, oldest: int) -> int:
         """Drop points before a timestamp; return how many. Some may be left, if it is not 0."""

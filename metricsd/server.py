@@ -6,6 +6,7 @@ Owns the store, the listener and the open connections. Does not know what is sai
 import contextlib
 import ipaddress
 import logging
+import math
 import signal
 import socket
 import threading
@@ -67,7 +68,7 @@ class Server:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         limits = (max_connections, max_line_bytes, idle_timeout, max_points, retention)
-        if any(limit is not None and limit <= 0 for limit in limits):
+        if not all(limit is None or 0 < limit < math.inf for limit in limits):
             raise ValueError("a limit must be positive")
         self._max_connections = max_connections
         self._max_line_bytes = max_line_bytes

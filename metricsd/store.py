@@ -27,9 +27,11 @@ class SeriesByKey(Dict[str, Series]):
 
     def __init__(self) -> None:
         self.keys_in_order = Keys()
+        self._made = 0  # series, also those that are gone
 
     def __missing__(self, key: str) -> Series:
-        series = self[key] = Series(BLOCK_POINTS - len(self) * STAGGER % BLOCK_POINTS)
+        series = self[key] = Series(BLOCK_POINTS - self._made * STAGGER % BLOCK_POINTS)
+        self._made += 1
         self.keys_in_order.append(key)
         return series
 
@@ -88,6 +90,7 @@ class Store:
                 self._series.keys_in_order.remove(number, empty)
             for key in empty:
                 del self._series[key]
+                self.kept_replies.forget(key)
             yield
 
     def _has(self, key: str, timestamp: int) -> bool:

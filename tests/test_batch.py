@@ -38,7 +38,7 @@ HOSTILE = [
 def everything(store: Store) -> List[Tuple[str, List[int], List[str]]]:
     found = []
     for key, series in store.every():
-        timestamps, values = series.after(-(2**63) - 1)
+        (timestamps, values), _ = series.after(-(2**63) - 1)
         found.append((key, list(timestamps), [repr(value) for value in values]))
     return found
 

@@ -6,7 +6,13 @@ from typing import Iterator, List
 import pytest
 
 from metricsd.reactor import Reactor
-from metricsd.retention import LONGEST_PAUSE, SHORTEST_PAUSE, SLICE_SECONDS, Retention
+from metricsd.retention import (
+    LONGEST_PAUSE,
+    SHORTEST_PAUSE,
+    SLICE_SECONDS,
+    WORKING_SHARE,
+    Retention,
+)
 from metricsd.store import Store
 from tests.conftest import running
 from tests.conversation import Conversation
@@ -36,7 +42,7 @@ class World:
 
     def times(self, key: str) -> List[int]:
         series = self.store.find(key)
-        return [] if series is None else list(series.after(-1)[0])
+        return [] if series is None else list(series.after(-1)[0][0])
 
 
 @pytest.fixture
@@ -99,6 +105,24 @@ def test_how_often_it_sweeps(seconds: float, pause: float) -> None:
     world.pass_time(pause * 0.02)
     assert world.times("a") == ([1] if seconds > 10000 else [])
     world.reactor.close()
+
+
+def test_very_many_series_do_not_take_all_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: List[float] = []
+
+    def long_steps(oldest: int) -> Iterator[None]:
+        begun.append(world.clock.now)
+        for _ in range(1000):
+            world.stopwatch.now += SLICE_SECONDS
+            yield
+
+    monkeypatch.setattr(world.store, "drop_before", long_steps)
+    while len(begun) < 3:
+        world.pass_time(SLICE_SECONDS)
+    working = 1000 * SLICE_SECONDS
+    assert begun[2] - begun[1] >= working / WORKING_SHARE
 
 
 def test_a_server_that_retains_for_a_second() -> None:

@@ -1,8 +1,7 @@
 """A series against a plain dict, with blocks so small that every boundary is crossed."""
 
 import random
-from array import array
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 
@@ -16,14 +15,14 @@ from metricsd.series import Series, put_each
 
 def read(series: Series) -> List[Tuple[int, float]]:
     points: List[Tuple[int, float]] = []
-    last = MIN_TIMESTAMP - 1
-    while True:
-        timestamps, values = series.after(last)
-        if not timestamps:
-            return points
+    done = MIN_TIMESTAMP - 1
+    while done < series.newest:
+        before = done
+        (timestamps, values), done = series.after(done)
         assert len(timestamps) == len(values)
+        assert before < done
         points += zip(timestamps, values)
-        last = timestamps[-1]
+    return points
 
 
 @pytest.fixture
@@ -69,9 +68,9 @@ def test_random_scripts(small_blocks: int, seed: int) -> None:
     assert read(series) == sorted(model.items())
     for timestamp in range(-span, 400 * drift + span, 1 + span // 50):
         assert series.has(timestamp) == (timestamp in model)
-        points = list(zip(*series.after(timestamp)))
-        assert (
-            points == sorted(item for item in model.items() if item[0] > timestamp)[: len(points)]
+        columns, end = series.after(timestamp)
+        assert list(zip(*columns)) == sorted(
+            item for item in model.items() if timestamp < item[0] <= end
         )
 
 
@@ -128,11 +127,10 @@ def test_a_reader_sees_each_point_once_and_in_order_whatever_is_put_meanwhile() 
     for timestamp in range(0, 20000, 10):
         series.put(timestamp, 0.0)
     seen: List[int] = []
-    last = -1
-    while last < 19990:
-        timestamps, _ = series.after(last)
+    done = -1
+    while done < 19990:
+        (timestamps, _), done = series.after(done)
         seen += timestamps
-        last = timestamps[-1]
         for _ in range(20):
             series.put(dice.randrange(20000), 1.0)
     assert seen == sorted(set(seen))
@@ -157,7 +155,7 @@ class Costs:
         self.opened += len(columns[0])
         return columns
 
-    def _unseal_timestamps(self, sealed: bytes) -> "array[int]":
+    def _unseal_timestamps(self, sealed: bytes) -> Sequence[int]:
         timestamps = unseal_timestamps(sealed)
         self.opened += len(timestamps)
         return timestamps
@@ -236,3 +234,46 @@ def test_what_lies_open_is_bounded() -> None:
     assert max(len(archive._columns(index)[0]) for index in range(len(archive._blocks))) <= (
         archive_module.MAX_BLOCK_POINTS + archive_module.LATE_POINTS
     )
+
+
+def with_late_points() -> Series:
+    """Blocks in order, each with a late point in it."""
+    series = Series()
+    for timestamp in range(0, 20000, 2):
+        series.put(timestamp, 0.5)
+    for timestamp in range(1, 19000, 2 * BLOCK_POINTS):
+        series.put(timestamp, 1.5)
+    return series
+
+
+def test_a_reader_opens_each_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = with_late_points()
+    costs = Costs(monkeypatch)
+    assert len(read(series)) == len(series)
+    assert costs.opened <= len(series)
+
+
+def test_dropping_opens_one_block_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = with_late_points()
+    costs = Costs(monkeypatch)
+    before = len(series)
+    dropped = drop(series, 18001)
+    assert len(read(series)) == len(series) == before - dropped
+    assert costs.opened <= 4 * BLOCK_POINTS  # one block cut; then what is left is read
+
+
+def test_series_that_get_the_same_late_points_are_not_all_sealed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [Series() for _ in range(200)]
+    for series in many:
+        for timestamp in range(0, 6 * BLOCK_POINTS, 3):
+            series.put(timestamp, 0.5)
+    costs = Costs(monkeypatch)
+    most = 0
+    for late in range(1, 3 * BLOCK_POINTS, 3):
+        before = costs.sealed
+        for series in many:
+            series.put(late, 0.5)
+        most = max(most, costs.sealed - before)
+    assert 0 < most <= 0.2 * len(many) * 2 * BLOCK_POINTS

@@ -341,7 +341,16 @@ class TestLimits:
 
     @pytest.mark.parametrize(
         "limits",
-        [{"max_connections": 0}, {"max_line_bytes": 0}, {"idle_timeout": -1}, {"idle_timeout": 0}],
+        [
+            {"max_connections": 0},
+            {"max_line_bytes": 0},
+            {"idle_timeout": -1},
+            {"idle_timeout": 0},
+            {"max_points": 0},
+            {"retention": 0},
+            {"retention": float("inf")},
+            {"retention": float("nan")},
+        ],
     )
     def test_a_limit_that_is_none(self, limits: Any) -> None:
         with pytest.raises(ValueError):

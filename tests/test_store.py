@@ -1,7 +1,7 @@
 """The store: the limit of points, and dropping old ones."""
 
 import random
-from typing import Dict, Iterator, Optional
+from typing import Dict, Iterator
 
 import pytest
 
@@ -17,12 +17,11 @@ FULL = b"error\nstore is full\n\n"
 def points(store: Store) -> Dict[str, Dict[int, float]]:
     found: Dict[str, Dict[int, float]] = {}
     for key, series in store.every():
-        last: Optional[int] = -(2**63) - 1
+        done = -(2**63) - 1
         found[key] = {}
-        while last is not None:
-            timestamps, values = series.after(last)
-            found[key].update(zip(timestamps, values))
-            last = timestamps[-1] if timestamps else None
+        while done < series.newest:
+            columns, done = series.after(done)
+            found[key].update(zip(*columns))
     return found
 
 
@@ -184,5 +183,19 @@ def test_replies_are_not_kept_beyond_a_drop() -> None:
     assert session.receive(b"get a\n") == b"ok\na 1.0 2\n\n"
     sweep(store, 3)
     assert session.receive(b"get a\n") == b"ok\n\n"
+    assert store.kept_replies._bytes == 0
     session.receive(b"put a 1 1\n")
     assert session.receive(b"get a\n") == b"ok\na 1.0 1\n\n"
+
+
+def test_series_that_begin_together_are_sealed_one_after_the_other() -> None:
+    """Even if series come and go: which one it is counts, not how many there are."""
+    store = Store()
+    sizes = set()
+    for number in range(100):
+        store.put(str(number), 0.5, number)
+        series = store.find(str(number))
+        assert series is not None
+        sizes.add(series._full)
+        sweep(store, number + 1)
+    assert len(sizes) == 100
