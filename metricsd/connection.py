@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Callable, Tuple
 
-from metricsd.reactor import READ, WRITE, Reactor
+from metricsd.reactor import READ, WRITE, Reactor, close_socket
 from metricsd.session import Session
 
 try:
@@ -94,7 +94,7 @@ class Connection:
         """End the connection now. Closing twice is harmless."""
         if self._socket.fileno() >= 0:
             self._watch.forget()
-            self._socket.close()
+            close_socket(self._socket)
             self._on_close(self)
 
     def _on_ready(self) -> None:

@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Callable, List, Optional, Tuple
 
-from metricsd.reactor import READ, Reactor, Watch
+from metricsd.reactor import LOG_SECONDS, READ, Reactor, Watch, close_socket
 
 logger = logging.getLogger("metricsd")
 
@@ -24,10 +24,6 @@ ACCEPTS_A_TURN = 64
 # With no descriptor left, look again after so many seconds: they may all be another process's, and
 # nobody tells us when it closes one.
 PAUSE_SECONDS = 1.0
-
-# So many seconds at least between two log lines about a limit: where clients come and go at a
-# limit, it is reached thousands of times.
-LOG_SECONDS = 60.0
 
 Address = Tuple[object, ...]  # as the socket module has it: host and port come first
 
@@ -93,7 +89,7 @@ class Listener:
         """Accept no more."""
         self._stop_watching()
         for sock in self._sockets:
-            sock.close()
+            close_socket(sock)
         self._sockets = []
 
     def _on_ready(self) -> None:
@@ -129,10 +125,10 @@ class Listener:
             self._on_accept(client, address)
         except OSError as error:
             logger.debug("%s: %s", address, error)
-            client.close()
+            close_socket(client)
         except Exception:
             logger.exception("%s: refused by a fault in the server", address)
-            client.close()
+            close_socket(client)
 
     def _pause(self, reason: str) -> None:
         self._stop_watching()
@@ -164,7 +160,7 @@ def _open_sockets(host: Optional[str], port: int) -> List[socket.socket]:
             raise missing
     except BaseException:
         for sock in sockets:
-            sock.close()
+            close_socket(sock)
         raise
     return sockets
 
@@ -193,7 +189,7 @@ def _open_socket(family: int, address: Address) -> socket.socket:
         sock.bind(address)
         sock.listen(BACKLOG)
     except BaseException:
-        sock.close()
+        close_socket(sock)
         raise
     return sock
 

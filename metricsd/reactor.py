@@ -5,11 +5,14 @@ nothing of what is read or written, and catches no exception of a callback.
 """
 
 import heapq
+import logging
 import selectors
 import socket
 import time
 from itertools import count
 from typing import Callable, List, Optional, Tuple
+
+logger = logging.getLogger("metricsd")
 
 Callback = Callable[[], None]
 
@@ -19,6 +22,12 @@ WRITE = selectors.EVENT_WRITE
 # The loop wakes up at least so often, in seconds, while a timer is set: the system calls behind a
 # selector refuse waits of more than some weeks.
 LONGEST_WAIT = 3600.0
+
+# When the system fails to tell what is ready, ask again after so many seconds.
+SELECT_PAUSE = 0.05
+
+# So many seconds at least between two log lines about what may happen thousands of times.
+LOG_SECONDS = 60.0
 
 
 class Watch:
@@ -51,7 +60,7 @@ class Watch:
             self.callback = None
             try:
                 self._selector.unregister(self._socket)
-            except KeyError:
+            except (KeyError, OSError):
                 pass  # a change that the system refused has left it out already
 
 
@@ -74,10 +83,15 @@ class Reactor:
         self._timers: List[Tuple[float, int, Callback]] = []  # a heap: the next one comes first
         self._timer_numbers = count()  # timers due at the same time run in the order they were set
         self._stopping = False
+        self._next_log = self.now
         self._waker, self._wake_end = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wake_end.setblocking(False)
-        self._wake_watch = self.watch(self._wake_end, READ, self._drain_wake_end)
+        try:
+            self._waker.setblocking(False)
+            self._wake_end.setblocking(False)
+            self._wake_watch = self.watch(self._wake_end, READ, self._drain_wake_end)
+        except BaseException:
+            self._close_descriptors()
+            raise
 
     def watch(self, sock: socket.socket, events: int, callback: Callback) -> Watch:
         """Call back in each turn that finds the socket ready for ``events``, READ or WRITE.
@@ -94,7 +108,11 @@ class Reactor:
         """Wait for something to do, at most ``timeout`` seconds (None: no limit), and do it."""
         if self._timers:
             timeout = self._patience(timeout)
-        ready = self._selector.select(timeout)
+        try:
+            ready = self._selector.select(timeout)
+        except OSError as error:
+            ready = []
+            self._select_failed(error)
         self.now = self._clock()
         for key, _ in ready:
             # Not the callback that was set when the socket got ready, but the one there is now: an
@@ -134,9 +152,7 @@ class Reactor:
     def close(self) -> None:
         """Give back the loop's own descriptors."""
         self._wake_watch.forget()
-        self._wake_end.close()
-        self._waker.close()
-        self._selector.close()
+        self._close_descriptors()
 
     def _patience(self, timeout: Optional[float]) -> Optional[float]:
         until_due = min(max(self._timers[0][0] - self._clock(), 0.0), LONGEST_WAIT)
@@ -149,11 +165,32 @@ class Reactor:
         for callback in due:
             callback()
 
+    def _close_descriptors(self) -> None:
+        close_socket(self._wake_end)
+        close_socket(self._waker)
+        self._selector.close()
+
     def _drain_wake_end(self) -> None:
         try:
             self._wake_end.recv(4096)
-        except BlockingIOError:
-            pass
+        except OSError:
+            pass  # nothing there after all; if there is, the next turn comes back to it
+
+    def _select_failed(self, error: OSError) -> None:
+        """Wait a moment instead, and go on: timers, stopping and the next turn still work."""
+        if not isinstance(error, InterruptedError):
+            time.sleep(SELECT_PAUSE)
+            if self._clock() >= self._next_log:
+                self._next_log = self._clock() + LOG_SECONDS
+                logger.error("cannot wait for events: %s", error)
+
+
+def close_socket(sock: socket.socket) -> None:
+    """Close, whatever the system says to it: the descriptor is free in any case, see close(2)."""
+    try:
+        sock.close()
+    except OSError:
+        pass
 
 
 def _nothing() -> None:

@@ -14,6 +14,7 @@ import time
 from typing import Any, Callable, Iterator, List, Optional, Set, Tuple, cast
 
 from metricsd.connection import Connection
+from metricsd.idle import IdleSweep
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import Address, Listener, format_address
 from metricsd.reactor import Reactor
@@ -32,13 +33,6 @@ MAX_CONNECTIONS = 20000  # the default limit; with 10,000, each took 1,162 bytes
 
 # After stop(), clients that are still owed something have so many seconds to take it.
 STOP_SECONDS = 5.0
-
-# Idle connections are looked for so many times in an idle time: one is closed a tenth late at most.
-IDLE_CHECKS = 10
-SHORTEST_IDLE_CHECK = 0.1  # seconds
-
-# At most so many idle connections are closed in one turn, at some 15 us each.
-CLOSES_A_TURN = 64
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -72,7 +66,6 @@ class Server:
             raise ValueError("a limit must be positive")
         self._max_connections = max_connections
         self._max_line_bytes = max_line_bytes
-        self._idle_timeout = idle_timeout
         self._store = Store(max_points)
         self._connections: Set[Connection] = set()
         self._clock = clock
@@ -84,7 +77,7 @@ class Server:
             self._reactor.close()
             raise
         if idle_timeout is not None:
-            self._close_idle()
+            IdleSweep(self._connections, self._reactor, idle_timeout)
         if retention is not None:
             Retention(self._store, self._reactor, retention, wall_clock)
 
@@ -138,20 +131,6 @@ class Server:
     def _on_close(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._listener.resume()
-
-    def _close_idle(self) -> None:
-        assert self._idle_timeout is not None
-        long_ago = self._clock() - self._idle_timeout
-        pause = max(self._idle_timeout / IDLE_CHECKS, SHORTEST_IDLE_CHECK)
-        closed = 0
-        for connection in list(self._connections):
-            if connection.last_active <= long_ago and connection.idle:
-                connection.close()
-                closed += 1
-                if closed == CLOSES_A_TURN:
-                    pause = 0.0  # go on in the next turn
-                    break
-        self._reactor.call_later(pause, self._close_idle)
 
     def _finish(self) -> None:
         self._listener.accept_waiting()

@@ -1,0 +1,548 @@
+"""What bench/torture.py does to the server, one function a scenario.
+
+Each returns its findings: what was done, what was measured, and the bound that it has to keep.
+"""
+
+import contextlib
+import http.client
+import random
+import resource
+import signal
+import socket
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from subject import Client, Subject, close_all
+
+from metricsd.connection import RECEIVE_BYTES
+from metricsd.lines import MAX_LINE_BYTES
+from metricsd.rows import PIECE_BYTES
+from metricsd.server import STOP_SECONDS
+from metricsd.session import REPLY_ROOM, Session
+from metricsd.store import Store
+from tests import faults, script
+from tests.model import Model
+
+OK = b"ok\n\n"
+WRONG = b"error\nwrong command\n\n"
+
+# What a client may cost that sends and does not read, in bytes: a reply with the piece that exceeds
+# its room, one receive, and the objects of a connection.
+CONNECTION_BYTES = 2500
+UNREAD_BYTES = REPLY_ROOM + PIECE_BYTES + RECEIVE_BYTES + CONNECTION_BYTES
+ENDLESS_BYTES = MAX_LINE_BYTES + RECEIVE_BYTES + CONNECTION_BYTES
+
+PUTS = b"put k 1 1\n" * 400
+STREAM = 500  # requests in a stream of fuzz
+STREAMS_A_SERVER = 10
+IDLE_OPEN = 7  # descriptors of a server without clients: 3 standard, epoll, 2 to wake, 1 to listen
+
+NEAR_ZERO = 0.02  # of a core
+ASLEEP_SECONDS = 5.0  # to fill the buffers of the kernel for all who do not read
+STORM_GROWTH = 4e6  # bytes that the allocator may keep after tens of thousands of connections
+SLEEPERS_BUFFERS = 0.3  # seconds in which whoever does not read is blocked
+
+
+class Finding(NamedTuple):
+    """One line of the outcome."""
+
+    what: str
+    measured: str
+    bound: str
+    held: bool
+
+
+def at_most(what: str, measured: float, bound: float, unit: str) -> Finding:
+    """A figure that must not be larger than its bound."""
+    return Finding(
+        what, f"{_figure(measured)} {unit}", f"at most {_figure(bound)} {unit}", measured <= bound
+    )
+
+
+def exactly(what: str, measured: int, bound: int, unit: str) -> Finding:
+    """A count that must be what it has to be."""
+    return Finding(what, f"{measured:,} {unit}", f"{bound:,} {unit}", measured == bound)
+
+
+def _figure(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+class Size(NamedTuple):
+    """How much of everything: in full, and for a first look."""
+
+    connections: int
+    sleepers: int
+    storm: int
+    hold_seconds: float
+    probes: int
+    session_fuzz: int
+    socket_fuzz: int
+    offsets: int
+    fault_uses: int
+    soak_seconds: float
+
+
+FULL = Size(10000, 1000, 20000, 5.0, 3000, 1000000, 100000, RECEIVE_BYTES, 60, 120.0)
+QUICK = Size(300, 50, 500, 1.0, 500, 20000, 5000, 200, 1, 5.0)
+
+Progress = Callable[[str], None]
+Findings = Iterator[Finding]
+
+
+def _p99(server: Subject, probes: int) -> float:
+    """The p99 latency of a healthy client's requests, in seconds. Raises OSError if one fails."""
+    latencies = []
+    with server.client() as client:
+        for number in range(probes):
+            started = time.perf_counter()
+            if client.ask(b"put healthy 1 %d\n" % (number % 100)) != OK:
+                raise OSError("a healthy client got a wrong reply")
+            latencies.append(time.perf_counter() - started)
+    return sorted(latencies)[len(latencies) * 99 // 100]
+
+
+def _beside(server: Subject, quiet: List[float], probes: int) -> Finding:
+    """How a healthy client fares beside those that misbehave."""
+    during = statistics.median(_p99(server, probes) for _ in range(3))
+    ratio = during / statistics.median(quiet)
+    return at_most("others' p99, by the quiet one", ratio, 2.0, "")
+
+
+def _fill(server: Subject) -> None:
+    """Store so much that ``get *`` is larger than every buffer."""
+    with server.client() as client:
+        for start in range(0, 100000, 1000):
+            puts = [b"put k%d 0.5 %d\n" % (n % 100, n) for n in range(start, start + 1000)]
+            client.ask(b"".join(puts), 1000)
+
+
+def _quiet(server: Subject, probes: int) -> List[float]:
+    return [_p99(server, probes) for _ in range(3)]
+
+
+@contextlib.contextmanager
+def _clients(server: Subject, count: int, progress: Progress) -> Iterator[List[Client]]:
+    clients: List[Client] = []
+    try:
+        for number in range(count):
+            if number % 1000 == 999:
+                progress(f"{number + 1:,} connections")
+            clients.append(server.client(small_buffers=True))
+        yield clients
+    finally:
+        close_all(clients)
+
+
+def _until_blocked(clients: List[Client], requests: bytes, most: int) -> None:
+    """Let every client send again and again until the server takes no more, or ``most`` bytes."""
+    left = dict.fromkeys(clients, most)
+    for client in clients:
+        client.socket.setblocking(False)
+    quiet_since = time.monotonic()
+    while left and time.monotonic() - quiet_since < SLEEPERS_BUFFERS:
+        for client in list(left):
+            try:
+                left[client] -= client.socket.send(requests[: left[client]])
+            except BlockingIOError:
+                continue
+            quiet_since = time.monotonic()
+            if left[client] <= 0:
+                del left[client]
+
+
+def _until_asleep(server: Subject) -> float:
+    """How long the server goes on working for clients that do not read, in seconds."""
+    started = time.monotonic()
+    while server.cpu_share(0.2) > NEAR_ZERO and time.monotonic() - started < 10 * ASLEEP_SECONDS:
+        pass
+    return time.monotonic() - started
+
+
+def connections(size: Size, progress: Progress) -> Findings:
+    """Many connections at once, each putting and getting, with a low soft descriptor limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(size.connections, hard - 100)
+    with Subject(descriptors=(64, hard)) as server:
+        before = server.memory()
+        with _clients(server, count, progress) as clients:
+            right = 0
+            for number, client in enumerate(clients):
+                said = client.ask(b"put k%d 1 1\nget k%d\n" % (number, number), 2)
+                right += said == b"ok\n\nok\nk%d 1.0 1\n\n" % number
+            yield exactly(
+                f"{count:,} connections at once, a put and a get each", right, count, "right"
+            )
+            growth = (server.memory() - before) / count
+            # Each has stored a series of one point too; that is part of the figure.
+            yield at_most("memory for each connection", growth, CONNECTION_BYTES, "bytes")
+            yield at_most(
+                "CPU while all are silent", server.cpu_share(size.hold_seconds), NEAR_ZERO, ""
+            )
+
+
+def descriptors(size: Size, progress: Progress) -> Findings:
+    """The limit of descriptors is hit and held."""
+    with Subject(descriptors=(64, 64)) as server:
+        yield from _at_a_limit(server, 200, size)
+
+
+def max_connections(size: Size, progress: Progress) -> Findings:
+    """The limit of connections is hit and held."""
+    with Subject("--max-connections", "50") as server:
+        yield from _at_a_limit(server, 200, size)
+
+
+def _at_a_limit(server: Subject, count: int, size: Size) -> Findings:
+    lines = server.log().count("\n")
+    clients = [server.client() for _ in range(count)]
+    try:
+        clients[0].ask(b"put k 1 1\n")
+        share = server.cpu_share(size.hold_seconds)
+        yield at_most(f"CPU with {count} clients at the limit", share, NEAR_ZERO, "")
+        logged = server.log().count("\n") - lines
+        yield at_most("log lines a second", logged / size.hold_seconds, 1.0, "")
+        served = sum(client.ask(b"get k\n") == b"ok\nk 1.0 1\n\n" for client in clients[:40])
+        yield exactly("those that came in time are served", served, 40, "clients")
+        waiting = clients.pop()
+        waiting.socket.sendall(b"get k\n")
+        close_all(clients)
+        started = time.monotonic()
+        waiting.read()
+        waiting.socket.close()
+        yield at_most("recovery when there is room", time.monotonic() - started, 1.0, "s")
+    finally:
+        close_all(clients)
+
+
+def readers(size: Size, progress: Progress) -> Findings:
+    """Clients that ask ``get *`` fifty times and never read."""
+    with Subject() as server:
+        _fill(server)
+        yield from _asleep(server, b"get *\n" * 50, 50 * 6, UNREAD_BYTES, size, progress)
+
+
+def putters(size: Size, progress: Progress) -> Findings:
+    """Clients that put for ever and never read their acknowledgements."""
+    with Subject() as server:
+        yield from _asleep(server, PUTS, 10**7, UNREAD_BYTES, size, progress)
+
+
+def endless_lines(size: Size, progress: Progress) -> Findings:
+    """Lines that never end."""
+    with Subject() as server:
+        line = b"x" * 40000
+        yield from _asleep(server, line, 10 * MAX_LINE_BYTES, ENDLESS_BYTES, size, progress)
+
+
+def _asleep(
+    server: Subject, requests: bytes, most: int, bound: int, size: Size, progress: Progress
+) -> Findings:
+    quiet = _quiet(server, size.probes)
+    before = server.memory()
+    with _clients(server, size.sleepers, progress) as clients:
+        progress("they send")
+        _until_blocked(clients, requests, most)
+        yield at_most("seconds until all sleep", _until_asleep(server), ASLEEP_SECONDS, "s")
+        growth = (server.memory() - before) / len(clients)
+        yield at_most(f"memory for each of {len(clients):,}", growth, bound, "bytes")
+        yield at_most("CPU while they sleep", server.cpu_share(size.hold_seconds), NEAR_ZERO, "")
+        yield _beside(server, quiet, size.probes)
+        alive = server.descriptors()
+        yield exactly("connections closed on them", max(0, len(clients) - alive), 0, "")
+
+
+def drip(size: Size, progress: Progress) -> Findings:
+    """One byte a second in each direction."""
+    with Subject() as server:
+        with server.client() as client:
+            client.ask(b"".join(b"put big 0.5 %d\n" % n for n in range(5000)), 5000)
+        quiet = _quiet(server, size.probes)
+        before = server.memory()
+        with _clients(server, size.sleepers, progress) as clients:
+            for client in clients[::2]:
+                client.socket.sendall(b"get big\n")
+            seconds = max(2, int(2 * size.hold_seconds))
+            for second in range(seconds):
+                progress(f"second {second + 1} of {seconds}")
+                for client in clients[::2]:
+                    client.socket.recv(1)
+                for client in clients[1::2]:
+                    client.socket.sendall(b"get big\n"[second % 8 : second % 8 + 1])
+                share = server.cpu_share(1.0)
+            growth = (server.memory() - before) / len(clients)
+            yield at_most(f"memory for each of {len(clients):,}", growth, UNREAD_BYTES, "bytes")
+            yield at_most("CPU", share, 10 * NEAR_ZERO, "")
+            yield _beside(server, quiet, size.probes)
+
+
+def offsets(size: Size, progress: Progress) -> Findings:
+    """Lines around the limit, beginning at every offset of the receive buffer."""
+    limit = 1000
+    wrong = 0
+    step = RECEIVE_BYTES // size.offsets
+    for offset in range(0, RECEIVE_BYTES, step):
+        if offset % 4096 < step:
+            progress(f"offset {offset:,}")
+        filling = b"get k\n" * (offset // 6 - 1) + b"get k" + b" " * (offset % 6) + b"\n"
+        stream = filling if offset >= 6 else b" " * offset
+        expected = OK * stream.count(b"\n")
+        for length in (limit - 1, limit, limit + 1, 3 * limit):
+            stream += b"get " + b"x" * (length - 4) + b"\n"
+            expected += OK if length <= limit else WRONG
+        session = Session(Store(), limit)
+        said = b""
+        for start in range(0, len(stream), RECEIVE_BYTES):
+            said += session.receive(stream[start : start + RECEIVE_BYTES])
+            while session.unfinished:
+                said += session.replies()
+        wrong += said != expected
+    yield exactly(f"wrong of {RECEIVE_BYTES // step:,} offsets, 4 lengths each", wrong, 0, "")
+
+
+def storms(size: Size, progress: Progress) -> Findings:
+    """Connections that are reset, half-closed, or gone before they are accepted."""
+    with Subject() as server:
+        with server.client() as client:
+            client.ask(b"".join(b"put big 0.5 %d\n" % n for n in range(2000)), 2000)
+        for ending in (_reset_early, _reset_late, _half_close):  # the allocator gets to know them
+            for _ in range(200):
+                ending(server)
+        open_before = server.quiet_descriptors(0, 0.5)
+        before = server.memory()
+        for ending in (_reset_early, _reset_late, _half_close):
+            for number in range(size.storm):
+                if number % 5000 == 4999:
+                    progress(f"{ending.__name__.strip('_')}: {number + 1:,}")
+                ending(server)
+        left = server.quiet_descriptors(open_before) - open_before
+        yield exactly(f"descriptors left after 3 x {size.storm:,}", left, 0, "")
+        yield at_most("memory growth", server.memory() - before, STORM_GROWTH, "bytes")
+        with server.client() as client:
+            right = client.ask(b"get nobody\n") == OK
+        yield exactly("a healthy client afterwards", int(right), 1, "right")
+
+
+def _reset_early(server: Subject) -> None:
+    server.client().reset()
+
+
+def _reset_late(server: Subject) -> None:
+    client = server.client(small_buffers=True)
+    client.socket.sendall(b"get big\nget big\nput x")
+    client.reset()
+
+
+def _half_close(server: Subject) -> None:
+    with server.client() as client:
+        client.socket.sendall(b"get nobody\nput unfinished 1")
+        client.socket.shutdown(socket.SHUT_WR)
+        if client.read() != OK or client.socket.recv(1):
+            raise OSError("a half-closed connection was not answered")
+
+
+def session_fuzz(size: Size, progress: Progress) -> Findings:
+    """Random and mutated requests through the session, against a plain model."""
+    failures = 0
+    for seed in range(size.session_fuzz // STREAM):
+        if seed % 100 == 99:
+            progress(f"{(seed + 1) * STREAM:,} requests")
+        stream = _mutated(seed)
+        failures += not _same(seed, stream, _through_session(seed, stream), Model().stream(stream))
+    yield exactly(f"wrong of {size.session_fuzz // STREAM:,} streams of {STREAM}", failures, 0, "")
+
+
+def _through_session(seed: int, stream: bytes) -> bytes:
+    dice = random.Random(seed)
+    session = Session(Store())
+    said: List[bytes] = []
+    try:
+        for piece in script.pieces(stream, dice, dice.choice([7, 100, 5000, 100000])):
+            said.append(session.receive(piece, more_waiting=True))
+            while session.unfinished:
+                said.append(session.replies())
+    except Exception as error:
+        print(f"seed {seed}: {error!r}", file=sys.stderr)
+    return b"".join(said)
+
+
+def socket_fuzz(size: Size, progress: Progress) -> Findings:
+    """The same through sockets, in random pieces, pipelined."""
+    failures = 0
+    for start in range(0, size.socket_fuzz // STREAM, STREAMS_A_SERVER):
+        progress(f"{start * STREAM:,} requests")
+        with Subject() as server:
+            model = Model()
+            for seed in range(start, start + STREAMS_A_SERVER):
+                stream = _mutated(seed)
+                expected = model.stream(stream)
+                failures += not _same(seed, stream, _through_socket(server, stream), expected)
+    yield exactly(f"wrong of {size.socket_fuzz // STREAM:,} streams of {STREAM}", failures, 0, "")
+
+
+def _through_socket(server: Subject, stream: bytes) -> bytes:
+    with server.client() as client:
+        sender = threading.Thread(target=_send_all, args=(client.socket, stream))
+        sender.start()
+        said = b""
+        while True:
+            data = client.socket.recv(1 << 20)
+            if not data:
+                break
+            said += data
+        sender.join()
+        return said
+
+
+def _send_all(sock: socket.socket, data: bytes) -> None:
+    dice = random.Random(len(data))
+    for piece in script.pieces(data, dice, 20000):
+        sock.sendall(piece)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def _mutated(seed: int) -> bytes:
+    """Requests of which some have bytes changed, dropped or doubled; none is blank."""
+    dice = random.Random(-seed)
+    lines = [b"get nobody"]  # HTTP as the first line would end the session
+    for line in script.lines(seed, STREAM - 1):
+        if dice.random() < 0.2:
+            place = dice.randrange(len(line))
+            change = dice.choice([b"", bytes((dice.randrange(256),)), line[: place + 1]])
+            line = (line[:place] + change + line[place + 1 :]).replace(b"\n", b"x")
+        lines.append(line if line.decode("utf-8", "replace").split() else b"x")
+    return b"\n".join(lines) + b"\n"
+
+
+def _same(seed: int, stream: bytes, said: bytes, expected: bytes) -> bool:
+    """Compare; print the first line that was answered wrongly, so that it can become a test."""
+    if said == expected:
+        return True
+    answers, wanted = said.split(b"\n\n"), expected.split(b"\n\n")
+    for line, answer, right in zip(stream.split(b"\n"), answers, wanted):
+        if answer != right:
+            print(f"seed {seed}: {line!r} was answered {answer[-200:]!r}", file=sys.stderr)
+            break
+    return False
+
+
+def fault_injection(size: Size, progress: Progress) -> Findings:
+    """Every system call fails at its first use, its second, and so on, with every error."""
+    runs = failures = 0
+    try:
+        for fault in faults.all_faults(size.fault_uses):
+            runs += 1
+            if runs % 50 == 0:
+                progress(str(fault))
+    except faults.Failed as error:
+        print(error, file=sys.stderr)
+        failures += 1
+    yield exactly(f"{runs:,} runs with a failing call, failures", failures, 0, "")
+
+
+def soak(size: Size, progress: Progress) -> Findings:
+    """A mixed load, with clients that come and go, for a time: nothing may grow."""
+    with Subject() as server:
+        with server.client() as client:  # all that will ever be stored
+            for number in range(100):
+                lines = [b"put k%d 0.5 %d\n" % (number, n) for n in range(100)]
+                client.ask(b"".join(lines) + b"get k%d\nget *\n" % number, 102)
+        deadline = time.monotonic() + size.soak_seconds
+        halfway = deadline - size.soak_seconds / 2
+        dice = random.Random(1)
+        clients = [server.client() for _ in range(20)]
+        memory: List[Tuple[float, int]] = []
+        requests = 0
+        while time.monotonic() < deadline:
+            client = clients.pop(dice.randrange(len(clients)))
+            keys = dice.randrange(100)
+            lines = [b"put k%d %d %d\n" % (keys, dice.randrange(99), n) for n in range(100)]
+            client.ask(b"".join(lines) + b"get k%d\nget *\nwrong\n" % keys, 103)
+            requests += 103
+            if dice.random() < 0.5:
+                clients.append(client)
+            else:
+                client.reset() if dice.random() < 0.5 else client.socket.close()
+                clients.append(server.client())
+            if requests % 10300 == 0:
+                progress(f"{deadline - time.monotonic():.0f} s to go")
+            if time.monotonic() > halfway:
+                memory.append((time.monotonic(), server.memory()))
+        close_all(clients)
+        slope = _slope(memory)
+        what = f"memory, second half of {size.soak_seconds:g} s, {requests:,} requests"
+        yield at_most(what, slope / 1024, 16.0, "KiB/s")
+        yield exactly("descriptors left", server.quiet_descriptors(IDLE_OPEN) - IDLE_OPEN, 0, "")
+
+
+def _slope(points: List[Tuple[float, int]]) -> float:
+    """By how much the second number of each pair grows as the first one does: least squares."""
+    mean_x = statistics.mean(x for x, _ in points)
+    mean_y = statistics.mean(y for _, y in points)
+    below = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / below
+
+
+def stopping(size: Size, progress: Progress) -> Findings:
+    """SIGTERM while clients misbehave; a second signal."""
+    for name, requests in (("readers", b"get *\n" * 50), ("putters", PUTS), ("lines", b"x" * 9999)):
+        progress(name)
+        with Subject() as server:
+            _fill(server)
+            with _clients(server, min(size.sleepers, 200), progress) as clients:
+                _until_blocked(clients, requests, 10**7 if name == "putters" else 10**5)
+                seconds = server.stop(3 * STOP_SECONDS)
+                yield at_most(f"stopping beside {name}", seconds, STOP_SECONDS + 1.0, "s")
+                code = server.process.poll()
+                yield exactly("exit code", -1 if code is None else code, 0, "")
+    progress("a second signal")
+    with Subject() as server:
+        _fill(server)
+        with _clients(server, 10, progress) as clients:
+            _until_blocked(clients, b"get *\n" * 50, 300)
+            server.process.send_signal(signal.SIGTERM)
+            # When it has begun to stop, it has closed the socket that it listens on.
+            server.quiet_descriptors(len(clients) + IDLE_OPEN - 1)
+            seconds = server.stop(STOP_SECONDS)
+            yield at_most("a second signal ends it in", seconds, 1.0, "s")
+
+
+def browser(size: Size, progress: Progress) -> Findings:
+    """A real HTTP client's POST whose body holds puts."""
+    body = "\n".join(f"put stolen{number} 1 1" for number in range(1000)) + "\n"
+    with Subject() as server:
+        stored = 0
+        for path in ("/", "*", "put", "http://127.0.0.1/"):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            with contextlib.suppress(http.client.HTTPException, OSError):
+                connection.request("POST", path, body, {"Content-Type": "text/plain"})
+                connection.getresponse()
+            connection.close()
+        with server.client() as client:
+            stored += client.ask(b"get *\n").count(b"stolen")
+        yield exactly("puts stored from HTTP bodies", stored, 0, "")
+
+
+SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
+    "connections": connections,
+    "descriptors": descriptors,
+    "max-connections": max_connections,
+    "readers": readers,
+    "putters": putters,
+    "endless-lines": endless_lines,
+    "drip": drip,
+    "offsets": offsets,
+    "storms": storms,
+    "session-fuzz": session_fuzz,
+    "socket-fuzz": socket_fuzz,
+    "faults": fault_injection,
+    "stopping": stopping,
+    "browser": browser,
+    "soak": soak,
+}
