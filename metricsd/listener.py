@@ -25,6 +25,11 @@ ACCEPTS_A_TURN = 64
 # nobody tells us when it closes one.
 PAUSE_SECONDS = 1.0
 
+# So much may wait in the kernel for a client to take more, in bytes. Without this limit the send
+# buffer grows to megabytes, also for a client that has stopped reading. (Linux, macOS; tcp(7).)
+UNSENT_BYTES = 128 * 1024
+NOTSENT_LOWAT: Optional[int] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # from Python 3.7 on
+
 Address = Tuple[object, ...]  # as the socket module has it: host and port come first
 
 
@@ -181,10 +186,12 @@ def _open_socket(family: int, address: Address) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:  # IPv4 has a socket of its own
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Accepted sockets inherit these two. A reply leaves in one send, so Nagle's algorithm would
-        # only delay it; keep-alive ends connections whose other end has lost its power.
+        # Accepted sockets inherit these. A reply leaves in one send, which Nagle's algorithm could
+        # only delay; keep-alive ends connections whose other end has lost its power.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if NOTSENT_LOWAT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT_BYTES)
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(BACKLOG)

@@ -22,6 +22,7 @@ import pytest
 import metricsd
 from metricsd import Server, listener, run_server
 from metricsd import server as server_module
+from metricsd.connection import _undelivered
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
 from tests.model import Model
@@ -142,6 +143,28 @@ def test_a_client_that_does_not_read_is_slowed_down_and_the_others_are_not(talk:
     greedy.socket.settimeout(10)
     reply = b"ok\n" + b"".join(b"k 0.25 %d\n" % t for t in range(1000)) + b"\n"
     assert greedy.read(20) == reply * 20
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="not to be had here")
+def test_a_client_that_does_not_read_leaves_little_in_the_kernel(
+    server: Server, talk: Talk
+) -> None:
+    """The send buffer may grow to megabytes, but not for one that sleeps."""
+    with talk() as other:
+        for start in range(0, 200000, 1000):
+            other.ask(b"".join(b"put k 0.5 %d\n" % (start + n) for n in range(1000)), 1000)
+        sleeper = talk(receive_buffer=4096)
+        sleeper.socket.sendall(b"get k\n")
+        (connection,) = [
+            found
+            for found in server._connections
+            if found._address[1] == sleeper.socket.getsockname()[1]
+        ]
+        before = -1
+        while before != _undelivered(connection._socket) or not before:
+            before = _undelivered(connection._socket)
+            time.sleep(0.1)
+        assert before <= 512 * 1024
 
 
 def test_blank_lines_that_fill_several_receives_are_one_arrival() -> None:
