@@ -35,6 +35,7 @@ WRONG = b"error\nwrong command\n\n"
 # What a client may cost that sends and does not read, in bytes: a reply with the piece that exceeds
 # its room, one receive, and the objects of a connection.
 CONNECTION_BYTES = 2500
+TAKEN_BYTES = 2e6  # it is not listened to any more before it has sent so much
 UNREAD_BYTES = REPLY_ROOM + PIECE_BYTES + RECEIVE_BYTES + CONNECTION_BYTES
 ENDLESS_BYTES = MAX_LINE_BYTES + RECEIVE_BYTES + CONNECTION_BYTES
 
@@ -44,7 +45,8 @@ STREAMS_A_SERVER = 10
 IDLE_OPEN = 7  # descriptors of a server without clients: 3 standard, epoll, 2 to wake, 1 to listen
 
 NEAR_ZERO = 0.02  # of a core
-ASLEEP_SECONDS = 5.0  # to fill the buffers of the kernel for all who do not read
+ASLEEP_SECONDS = 5.0  # to fill the buffers of the kernel for all who do not read, and
+SECONDS_A_BYTE = 2e-7  # for what it has taken from them: a put has ten bytes at least
 STORM_GROWTH = 4e6  # bytes that the allocator may keep for itself after very many requests
 SLOPE_SECONDS = 60.0
 SLEEPERS_BUFFERS = 0.3  # seconds in which whoever does not read is blocked
@@ -141,8 +143,8 @@ def _clients(server: Subject, count: int, progress: Progress) -> Iterator[List[C
         close_all(clients)
 
 
-def _until_blocked(clients: List[Client], requests: bytes, most: int) -> None:
-    """Let every client send again and again until the server takes no more, or ``most`` bytes."""
+def _until_blocked(clients: List[Client], requests: bytes, most: int) -> float:
+    """Let every client send until the server takes no more, or ``most`` bytes; return the mean."""
     left = dict.fromkeys(clients, most)
     for client in clients:
         client.socket.setblocking(False)
@@ -156,6 +158,7 @@ def _until_blocked(clients: List[Client], requests: bytes, most: int) -> None:
             quiet_since = time.monotonic()
             if left[client] <= 0:
                 del left[client]
+    return most - sum(left.values()) / len(clients)
 
 
 def _until_asleep(server: Subject) -> float:
@@ -249,8 +252,10 @@ def _asleep(
     before = server.memory()
     with _clients(server, size.sleepers, progress) as clients:
         progress("they send")
-        _until_blocked(clients, requests, most)
-        yield at_most("seconds until all sleep", _until_asleep(server), ASLEEP_SECONDS, "s")
+        taken = _until_blocked(clients, requests, most)
+        yield at_most("bytes taken from each", taken, TAKEN_BYTES, "bytes")
+        working = ASLEEP_SECONDS + taken * len(clients) * SECONDS_A_BYTE
+        yield at_most("it works on for", _until_asleep(server), working, "s")
         growth = (server.memory() - before) / len(clients)
         yield at_most(f"memory for each of {len(clients):,}", growth, bound, "bytes")
         yield at_most("CPU while they sleep", server.cpu_share(size.hold_seconds), NEAR_ZERO, "")
@@ -291,9 +296,8 @@ def offsets(size: Size, progress: Progress) -> Findings:
     for offset in range(0, RECEIVE_BYTES, step):
         if offset % 4096 < step:
             progress(f"offset {offset:,}")
-        filling = b"get k\n" * (offset // 6 - 1) + b"get k" + b" " * (offset % 6) + b"\n"
-        stream = filling if offset >= 6 else b" " * offset
-        expected = OK * stream.count(b"\n")
+        stream = (b"get k\n" * (offset // 6) + b"x" * (offset % 6 - 1) + b"\n")[:offset]
+        expected = OK * (offset // 6) + WRONG * (offset % 6 > 1)
         for length in (limit - 1, limit, limit + 1, 3 * limit):
             stream += b"get " + b"x" * (length - 4) + b"\n"
             expected += OK if length <= limit else WRONG

@@ -27,7 +27,7 @@ PAUSE_SECONDS = 1.0
 
 # So much may wait in the kernel for a client to take more, in bytes. Without this limit the send
 # buffer grows to megabytes, also for a client that has stopped reading. (Linux, macOS; tcp(7).)
-UNSENT_BYTES = 128 * 1024
+UNSENT_BYTES = 64 * 1024
 NOTSENT_LOWAT: Optional[int] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # from Python 3.7 on
 
 Address = Tuple[object, ...]  # as the socket module has it: host and port come first

@@ -1,0 +1,79 @@
+"""The short form of bench/torture.py: every scenario in small, as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+import metricsd
+
+ROOT = Path(metricsd.__file__).parent.parent
+
+# So small that the whole takes seconds; the stopping that waits for STOP_SECONDS is in test_server.
+PROGRAM = """
+import sys
+import scenarios, torture
+torture.QUICK = scenarios.Size(
+    connections=100, sleepers=10, storm=50, hold_seconds=1.0, probes=200, session_fuzz=5000,
+    socket_fuzz=1000, offsets=30, fault_uses=0, soak_seconds=1.0,
+)
+sys.argv[1:] = ["--quick", "--json", "--only", sys.argv[1]]
+sys.exit(torture.main())
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connections", "descriptors", "max-connections", "readers", "putters", "endless-lines",
+        "drip", "offsets", "storms", "session-fuzz", "socket-fuzz", "browser", "soak",
+    ],
+)  # fmt: skip
+def test_a_scenario_in_small(name: str) -> None:
+    """Every bound is kept but the one on others' latency: tests share the machine with others."""
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM, name],
+        cwd=str(ROOT / "bench"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=50,
+    )
+    (scenario,) = json.loads(process.stdout.decode())
+    assert scenario["name"] == name
+    assert scenario["findings"], process.stderr
+    for finding in scenario["findings"]:
+        assert finding["held"] or "p99" in finding["what"], finding
+
+
+def test_the_exit_code_tells_a_bound_that_was_not_kept() -> None:
+    program = """
+import sys
+import torture
+from scenarios import Finding
+def fails(size, progress):
+    "A scenario that fails."
+    yield Finding("what", "1", "0", False)
+torture.SCENARIOS = {"fails": fails}
+sys.argv[1:] = []
+sys.exit(torture.main())
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=str(ROOT / "bench"), stdout=subprocess.PIPE, timeout=20
+    )
+    assert process.returncode == 1
+    assert process.stdout == b"| fails | what | 1 | 0 | **not held** |\n1 bounds not kept\n"
+
+
+@pytest.mark.parametrize("options", [["--only", "nobody"], ["--frobnicate"]])
+def test_a_bad_option_is_refused(options: List[str]) -> None:
+    process = subprocess.run(
+        [sys.executable, "torture.py", *options],
+        cwd=str(ROOT / "bench"),
+        stderr=subprocess.PIPE,
+        timeout=20,
+    )
+    assert process.returncode == 2
+    assert b"Traceback" not in process.stderr
