@@ -122,6 +122,15 @@ def test_the_benchmark_table_is_the_committed_result() -> None:
         assert (ROOT / name).exists()
 
 
+def test_the_torture_table_is_from_the_committed_run() -> None:
+    result = (ROOT / "bench" / "results" / "torture.md").read_text(encoding="utf-8").splitlines()
+    table = README.split("## What it withstands")[1].split("## Read it")[0]
+    rows = [line for line in table.splitlines() if line.endswith("held |")]
+    assert len(rows) >= 15
+    assert all(row in result for row in rows)
+    assert not any("not held" in line for line in result)
+
+
 @pytest.mark.parametrize("name", ["telnet", "nc"])
 def test_the_programs_it_names(name: str) -> None:
     with running() as serving:
