@@ -11,7 +11,7 @@ import pytest
 
 import metricsd
 from metricsd import __main__ as command_line
-from metricsd import archive, connection, replies, rows, server, session
+from metricsd import archive, connection, listener, replies, rows, server, session
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
 from tests.test_command_line import started
@@ -86,6 +86,7 @@ def test_the_limits_are_as_the_constants_are() -> None:
         ("MAX_KEPT_BYTES", replies.MAX_KEPT_BYTES / 1024**2, "MiB"),
         ("PIECE_BYTES", rows.PIECE_BYTES / 1024, "KiB"),
         ("RECEIVE_BYTES", connection.RECEIVE_BYTES / 1024, "KiB"),
+        ("UNSENT_BYTES", listener.UNSENT_BYTES / 1024, "KiB"),
         ("STOP_SECONDS", server.STOP_SECONDS, "s"),
         ("BLOCK_POINTS", archive.BLOCK_POINTS, ""),
         ("LATE_POINTS", archive.LATE_POINTS, ""),
