@@ -13,7 +13,7 @@ from typing import Iterator, List, Tuple
 import pytest
 
 import metricsd
-from metricsd.__main__ import _parser
+from metricsd.__main__ import _parser, main
 from tests.conversation import Conversation
 
 ROOT = Path(metricsd.__file__).parent.parent
@@ -144,6 +144,7 @@ def test_an_impossible_host_is_one_clear_line(host: str) -> None:
         ["--port", "65536"], ["--port", "-1"], ["--port", "http"], ["--port", ""],
         ["--max-connections", "0"], ["--max-connections", "many"], ["--max-line-bytes", "-5"],
         ["--idle-timeout", "0"], ["--idle-timeout", "nan"], ["--idle-timeout", "inf"],
+        ["--idle-timeout", "long"],
         ["--max-points", "0"], ["--max-points", "1e6"], ["--retention", "0s"],
         ["--retention", "90"], ["--retention", "1.5h"], ["--retention", "-1d"],
         ["--retention", "1w"], ["--retention", ""], ["--retention", "\u0669s"],
@@ -166,3 +167,15 @@ def test_version_and_help() -> None:
     said = subprocess.check_output([*COMMAND, "--help"], cwd=str(ROOT)).decode()
     for word in ("--host", "--port", "--max-connections", "--idle-timeout", "127.0.0.1", "telnet"):
         assert word in said
+
+
+def test_seconds_are_any_positive_number() -> None:
+    assert _parser().parse_args(["--idle-timeout", "2.5"]).idle_timeout == 2.5
+
+
+def test_ctrl_c_before_the_server_minds_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metricsd.__main__.run_server", interrupted)
+    assert main([]) == 130

@@ -154,6 +154,7 @@ def test_a_client_that_does_not_read_leaves_little_in_the_kernel(
         for start in range(0, 200000, 1000):
             other.ask(b"".join(b"put k 0.5 %d\n" % (start + n) for n in range(1000)), 1000)
         sleeper = talk(receive_buffer=4096)
+        assert sleeper.ask(b"get nobody\n") == OK  # so it has been accepted
         sleeper.socket.sendall(b"get k\n")
         (connection,) = [
             found
@@ -473,17 +474,17 @@ class TestStopping:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             with Conversation(server.address, receive_buffer=4096) as client:
-                puts = b"".join(b"put k 0.25 %d\n" % t for t in range(20000))
+                puts = b"".join(b"put k 0.25 %d\n" % t for t in range(2000))
                 sender = threading.Thread(target=client.socket.sendall, args=(puts,))
                 sender.start()
-                assert client.read(20000) == OK * 20000
+                assert client.read(2000) == OK * 2000
                 sender.join()
                 client.socket.sendall(b"get k\n")
                 start = client.socket.recv(1)
                 server.stop()
                 thread.join(0.3)  # a server that does not wait has gone by then
                 client.socket.sendall(b"put z 1 1\n")
-                assert (start + client.rest()).count(b"\n") == 20002
+                assert (start + client.rest()).count(b"\n") == 2002
             thread.join(10)
             assert not thread.is_alive()
 
@@ -651,6 +652,22 @@ def test_a_fault_of_ours_ends_one_connection_and_is_logged(
     assert witness.ask(b"get k\n") == OK
     assert "made by the test" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_a_fault_of_ours_while_accepting_costs_one_client(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no session today")
+
+    with running() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(server_module, "Session", broken)
+            with Conversation(server.address) as client:
+                assert client.rest() == b""
+        with Conversation(server.address) as client:
+            assert client.ask(b"get k\n") == OK
+    assert "refused by a fault in the server" in caplog.text
 
 
 def test_others_are_served_while_one_client_reads_a_lot(talk: Talk) -> None:

@@ -138,6 +138,16 @@ def test_an_empty_series_disappears_and_begins_again_at_the_end() -> None:
     assert [key for key, _ in store.every()] == ["b", "a"]
 
 
+def test_walking_on_while_series_go() -> None:
+    store = Store()
+    for key, timestamp in (("a", 9), ("b", 1), ("c", 9)):
+        store.put(key, 0.5, timestamp)
+    walk = store.every()
+    assert next(walk)[0] == "a"
+    sweep(store, 5)
+    assert [key for key, _ in walk] == ["c"]
+
+
 def test_a_get_that_is_under_way_ends_well() -> None:
     """Points and whole series are dropped in front of and behind the reader."""
     store = Store()
