@@ -244,6 +244,8 @@ def endless_lines(size: Size, progress: Progress) -> Findings:
 def _asleep(
     server: Subject, requests: bytes, most: int, bound: int, size: Size, progress: Progress
 ) -> Findings:
+    with _clients(server, 1, progress) as clients:  # the first one costs what all share
+        _until_blocked(clients, requests, most)
     before = server.memory()
     with _clients(server, size.sleepers, progress) as clients:
         progress("they send")
