@@ -37,7 +37,8 @@ WRONG = b"error\nwrong command\n\n"
 CONNECTION_BYTES = 2500
 TAKEN_BYTES = 2e6  # it is not listened to any more before it has sent so much
 UNREAD_BYTES = REPLY_ROOM + PIECE_BYTES + RECEIVE_BYTES + CONNECTION_BYTES
-ENDLESS_BYTES = MAX_LINE_BYTES + RECEIVE_BYTES + CONNECTION_BYTES
+# A bytearray that grows takes an eighth more than it holds.
+ENDLESS_BYTES = MAX_LINE_BYTES * 9 // 8 + RECEIVE_BYTES + CONNECTION_BYTES
 
 PUTS = b"put k 1 1\n" * 400
 STREAM = 500  # requests in a stream of fuzz
@@ -246,6 +247,7 @@ def _asleep(
 ) -> Findings:
     with _clients(server, 1, progress) as clients:  # the first one costs what all share
         _until_blocked(clients, requests, most)
+        _until_asleep(server)
     before = server.memory()
     with _clients(server, size.sleepers, progress) as clients:
         progress("they send")

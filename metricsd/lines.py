@@ -46,6 +46,9 @@ class LineBuffer:
                 return
             self.skipping = False
             data = data[end:]
+        room = self._limit + 1 - len(self._buffer)
+        if len(data) > room and b"\n" not in data:
+            data = data[:room]  # the line is too long already: what comes now would be dropped
         self._buffer += data
 
     def take(self) -> Optional[bytes]:
@@ -65,7 +68,8 @@ class LineBuffer:
             self._searched = 0
             return block
         if len(buffer) > self._limit:
-            block = bytes(buffer[: self._limit + 1]) + b"\n"
+            buffer[self._limit + 1 :] = b"\n"
+            block = bytes(buffer)
             self.clear()
             self.skipping = True
             return block

@@ -59,3 +59,15 @@ def test_no_byte_is_searched_twice() -> None:
         buffer.feed(b"x")
         assert buffer.take() is None
     assert Counting.searched <= 2 * 40000
+
+
+def test_a_line_that_never_ends_takes_no_more_than_the_limit() -> None:
+    buffer = LineBuffer(1000)
+    for _ in range(100):
+        buffer.feed(b"x" * 700)
+        assert len(buffer._buffer) <= 1001
+    block = buffer.take()
+    assert block is not None
+    assert len(block) == 1002
+    buffer.feed(b"x" * 700 + b"\nget k\n")
+    assert buffer.take() == b"get k\n"
