@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 from typing import Callable, List, Optional, Tuple
 
 from metricsd.reactor import LOG_SECONDS, READ, Reactor, Watch, close_socket
@@ -28,7 +29,9 @@ PAUSE_SECONDS = 1.0
 # So much may wait in the kernel for a client to take more, in bytes. Without this limit the send
 # buffer grows to megabytes, also for a client that has stopped reading. (Linux, macOS; tcp(7).)
 UNSENT_BYTES = 64 * 1024
-NOTSENT_LOWAT: Optional[int] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # from Python 3.7 on
+NOTSENT_LOWAT: Optional[int] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+if NOTSENT_LOWAT is None and sys.platform.startswith("linux"):
+    NOTSENT_LOWAT = 25  # Python 3.6 has no name for it; this is Linux's, from linux/tcp.h
 
 Address = Tuple[object, ...]  # as the socket module has it: host and port come first
 
