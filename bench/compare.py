@@ -230,10 +230,15 @@ def median(rounds: List[Figures], figure: str) -> Optional[float]:
     return statistics.median(values) if values else None
 
 
-def ratio(ours: List[Figures], theirs: List[Figures], figure: str) -> float:
-    """The median over the rounds of our figure divided by theirs in the same round."""
-    pairs = zip(ours, theirs)
-    return float(statistics.median(mine[figure] / other[figure] for mine, other in pairs))
+def ratio(ours: List[Figures], theirs: List[Figures], figure: str) -> Optional[float]:
+    """The median over the rounds of our figure divided by theirs in the same round.
+
+    A round in which theirs is 0 tells nothing: the system counts CPU in ticks of a hundredth of a
+    second, and the load was too short for one. None if all were.
+    """
+    pairs = [(mine[figure], other[figure]) for mine, other in zip(ours, theirs)]
+    ratios = [mine / other for mine, other in pairs if other]
+    return statistics.median(ratios) if ratios else None
 
 
 def tables(outcome: Dict[str, Any]) -> str:
@@ -289,7 +294,8 @@ def _cpu(rows: Dict[str, List[Figures]], name: str) -> str:
     figure = _number(median(rows[name], "server_cpu_us"))
     if name == "metricsd":
         return f"**{figure}**"
-    return f"{figure} ({ratio(rows['metricsd'], rows[name], 'server_cpu_us'):.2f})"
+    by_theirs = ratio(rows["metricsd"], rows[name], "server_cpu_us")
+    return figure if by_theirs is None else f"{figure} ({by_theirs:.2f})"
 
 
 def _speed(rounds: Optional[List[Figures]]) -> str:

@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="less of everything: half a minute")
+    parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--only", metavar="NAME", help="one of: " + ", ".join(SCENARIOS))
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ MAX_BLOCK_POINTS = 2 * BLOCK_POINTS
 # with them. That takes some 300 us, and so one or two for each point.
 LATE_POINTS = BLOCK_POINTS
 
-# At most so many blocks are dropped in one go: a tenth of a millisecond.
+# At most so many blocks are dropped in one go: about a millisecond.
 DROP_BLOCKS = 1024
 
 

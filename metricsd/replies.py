@@ -15,8 +15,7 @@ from metricsd.series import Series
 MAX_REPLY_BYTES = 128 * 1024
 
 # All kept replies together; the one that has not been asked for longest goes first. Each counts for
-# its text and for the objects around it, some 600 bytes, of which the key and the series may be the
-# last to speak.
+# its text and for the objects around it, some 600 bytes.
 MAX_KEPT_BYTES = 4 * 1024 * 1024
 KEPT_REPLY_BYTES = 600
 

@@ -183,6 +183,18 @@ sys.exit(compare.main())
     assert (tmp_path / "cpu.svg").exists() or "matplotlib is not installed" in said
 
 
+def test_a_load_too_short_for_the_clock_has_no_ratio() -> None:
+    program = """
+import compare
+def rounds(*figures):
+    return [{"server_cpu_us": figure} for figure in figures]
+print(compare.ratio(rounds(1.0, 3.0), rounds(0.0, 2.0), "server_cpu_us"))
+print(compare._cpu({"metricsd": rounds(1.0), "other": rounds(0.0)}, "other"))
+"""
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
+    assert said.decode().split() == ["1.5", "0"]
+
+
 def test_memory_by_itself() -> None:
     command = [sys.executable, "memory.py", "--only", "metricsd", "--series", "20"]
     said = subprocess.check_output([*command, "--points", "50"], cwd=str(ROOT / "bench")).decode()
