@@ -10,8 +10,10 @@ import re
 import sys
 from typing import Any, List, Optional
 
+from metricsd.journal import ALWAYS, FSYNC_POLICIES, JournalError
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import ListenError
+from metricsd.recovery import DAMAGE_POLICIES, STOP
 from metricsd.server import MAX_CONNECTIONS, run_server
 from metricsd.version import __version__
 
@@ -56,8 +58,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
             idle_timeout=options.idle_timeout,
             max_points=options.max_points,
             retention=options.retention,
+            journal=options.journal,
+            fsync=options.fsync,
+            journal_damage=options.journal_damage,
         )
-    except ListenError as error:
+    except (ListenError, JournalError) as error:
         print(f"metricsd: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # in the moment before the server takes care of signals
@@ -106,6 +111,24 @@ def _parser() -> argparse.ArgumentParser:
         type=_duration,
         metavar="DURATION",
         help="drop points when their timestamps are so old, like 90s, 15m, 24h or 7d (never)",
+    )
+    option(
+        "--journal",
+        metavar="DIR",
+        help="keep puts in this folder, and load them at the start (they are not kept)",
+    )
+    option(
+        "--fsync",
+        choices=FSYNC_POLICIES,
+        default=ALWAYS,
+        help="when the journal is synced to the disk: before each reply, every second in the "
+        "background, or when the system does it (%(default)s)",
+    )
+    option(
+        "--journal-damage",
+        choices=DAMAGE_POLICIES,
+        default=STOP,
+        help="whether a damaged journal stops the start, or what is whole is loaded (%(default)s)",
     )
     option("--log-level", choices=LOG_LEVELS, default="info", help="how much to log (%(default)s)")
     option("--version", action="version", version="metricsd " + __version__)

@@ -6,14 +6,14 @@ that is not all plain puts is left alone, to be run line by line.
 
 from metricsd.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
 from metricsd.commands import MAX_TIMESTAMP_CHARACTERS
-from metricsd.store import Store
+from metricsd.ledger import AnyStore
 
 # Stands for a "put" that begins a line. Split at white space, a block loses its line breaks, and
 # words alone don't tell where a line began: "put a 1 1 put" and "put 1 1" add up to two puts.
 FIRST_PUT = "\0"
 
 
-def put_block(store: Store, block: bytes) -> int:
+def put_block(store: AnyStore, block: bytes) -> int:
     """Store a block of whole lines, if each is a put that can be stored; return how many were.
 
     0 means that the block has to be run line by line. Either all of a block is stored or nothing.
@@ -24,7 +24,7 @@ def put_block(store: Store, block: bytes) -> int:
         text = block.decode()
         count = text.count("\n")
         if count > 1:
-            return _put_lines(store, text, count)
+            return _put_lines(store, block, text, count)
         _, key, value, timestamp = text.split()
         if len(timestamp) > MAX_TIMESTAMP_CHARACTERS:
             return 0
@@ -37,7 +37,7 @@ def put_block(store: Store, block: bytes) -> int:
     return 1
 
 
-def _put_lines(store: Store, text: str, count: int) -> int:
+def _put_lines(store: AnyStore, block: bytes, text: str, count: int) -> int:
     """Do the same for several lines. Raises ValueError for what is not a number."""
     if FIRST_PUT in text:
         return 0
@@ -51,5 +51,5 @@ def _put_lines(store: Store, text: str, count: int) -> int:
     seconds = list(map(int, timestamps))
     if min(seconds) < MIN_TIMESTAMP or max(seconds) > MAX_TIMESTAMP or store.room < count:
         return 0
-    store.put_many(words[1::4], values, seconds)
+    store.put_many(words[1::4], values, seconds, block)
     return count

@@ -8,15 +8,17 @@ from itertools import chain
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
 from metricsd.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
+from metricsd.ledger import AnyStore
 from metricsd.replies import REPLY_END, REPLY_START
 from metricsd.rows import rows
 from metricsd.series import Series
-from metricsd.store import Store
 
+PUT = "put"
 EVERY_KEY = "*"
 
 OK = b"ok\n\n"
 WRONG_COMMAND = b"error\nwrong command\n\n"
+NOT_STORED = b"error\nnot stored\n\n"  # the journal could not be written
 
 # int() takes the square of the length for a number in text. Since Python 3.11 it refuses more than
 # this by itself, and so do later releases of 3.7 to 3.10.
@@ -37,7 +39,7 @@ class Command(NamedTuple):
     arguments: int
 
 
-def put(store: Store, key: str, value: str, timestamp: str) -> bytes:
+def put(store: AnyStore, key: str, value: str, timestamp: str) -> bytes:
     """Store one measurement.
 
     Raises BadCommand for what float() or int() refuses, StoreError if the store does.
@@ -54,7 +56,7 @@ def put(store: Store, key: str, value: str, timestamp: str) -> bytes:
     return OK
 
 
-def get(store: Store, key: str) -> Reply:
+def get(store: AnyStore, key: str) -> Reply:
     """Answer every measurement of a key, or of every key."""
     if key == EVERY_KEY:
         return _pieces(store.every())
@@ -71,12 +73,12 @@ def _pieces(found: Iterable[Tuple[str, Series]]) -> Iterator[bytes]:
 
 
 COMMANDS: Dict[str, Command] = {
-    "put": Command(put, arguments=3),
+    PUT: Command(put, arguments=3),
     "get": Command(get, arguments=1),
 }
 
 
-def run(store: Store, words: List[str]) -> Reply:
+def run(store: AnyStore, words: List[str]) -> Reply:
     """Run one request, given as its words.
 
     Raises BadCommand or StoreError; the store is then as it was.

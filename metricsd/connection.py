@@ -121,6 +121,8 @@ class Connection:
     def _on_commit(self) -> None:
         """Last phase: send once, and decide what to wait for."""
         try:
+            if self._session.uncommitted:
+                self._outbox = self._session.committed(self._outbox)
             if self._outbox:
                 self._send()
             self.last_active = self._reactor.now

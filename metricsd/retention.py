@@ -45,9 +45,16 @@ class Retention:
         self._worked = 0.0  # seconds, on this sweep
         reactor.call_later(self._pause, self._begin)
 
+    def sweep(self) -> None:
+        """Drop all at once what is too old: before anybody is served."""
+        for _ in self._store.drop_before(self._oldest()):
+            pass
+
+    def _oldest(self) -> int:
+        return math.ceil(self._wall_clock() - self._seconds)
+
     def _begin(self) -> None:
-        oldest = math.ceil(self._wall_clock() - self._seconds)
-        self._sweep = self._store.drop_before(oldest)
+        self._sweep = self._store.drop_before(self._oldest())
         self._worked = 0.0
         self._go_on()
 

@@ -13,11 +13,15 @@ import threading
 import time
 from typing import Any, Callable, Iterator, List, Optional, Set, Tuple, cast
 
+from metricsd.commit import Commit
 from metricsd.connection import Connection
 from metricsd.idle import IdleSweep
+from metricsd.journal import ALWAYS, FSYNC_POLICIES
+from metricsd.ledger import AnyStore
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import Address, Listener, format_address
 from metricsd.reactor import Reactor
+from metricsd.recovery import DAMAGE_POLICIES, STOP
 from metricsd.retention import Retention
 from metricsd.session import Session
 from metricsd.store import Store
@@ -45,8 +49,14 @@ class Server:
     seconds (None: never). At most ``max_points`` points are stored (None: any number); they are
     dropped when they are ``retention`` seconds old (None: never).
 
+    ``journal`` is a folder in which puts are kept (None: they are gone when the server ends). What
+    is there is loaded first. They are synced as ``fsync`` says: ``always`` before the reply to them
+    leaves, ``everysec`` within a second of that, ``never``: when the system does. A journal that is
+    damaged stops the start, unless ``journal_damage`` is ``skip``.
+
     Raises ListenError, an OSError, if it can't listen on ``host`` and ``port``; port 0 takes any
-    that is free, see ``address``. Raises ValueError for a bad limit.
+    that is free, see ``address``. Raises JournalError for a journal that it can't use, ValueError
+    for a bad limit or policy.
     """
 
     def __init__(
@@ -58,28 +68,41 @@ class Server:
         idle_timeout: Optional[float] = None,
         max_points: Optional[int] = None,
         retention: Optional[float] = None,
+        journal: Optional[str] = None,
+        fsync: str = ALWAYS,
+        journal_damage: str = STOP,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         limits = (max_connections, max_line_bytes, idle_timeout, max_points, retention)
         if not all(limit is None or 0 < limit < math.inf for limit in limits):
             raise ValueError("a limit must be positive")
+        if fsync not in FSYNC_POLICIES or journal_damage not in DAMAGE_POLICIES:
+            raise ValueError("fsync and journal_damage must be one of their policies")
         self._max_connections = max_connections
         self._max_line_bytes = max_line_bytes
-        self._store = Store(max_points)
+        self._store = Store()
+        self._puts_go_to: AnyStore = self._store
+        self._commit: Optional[Commit] = None
         self._connections: Set[Connection] = set()
         self._clock = clock
         self._reactor = Reactor(clock)
         self._serving = threading.RLock()  # held by serve_forever
         try:
+            if journal is not None:
+                self._commit = Commit(self._store, self._reactor, journal, fsync, journal_damage)
+                self._puts_go_to = self._commit.ledger
+                self._reactor.commit = self._commit.run
+            if retention is not None:
+                Retention(self._store, self._reactor, retention, wall_clock).sweep()
+            self._store.limit(max_points)
             self._listener = Listener(host, port, self._reactor, self._has_room, self._open)
         except BaseException:
+            self._close_journal()
             self._reactor.close()
             raise
         if idle_timeout is not None:
             IdleSweep(self._connections, self._reactor, idle_timeout)
-        if retention is not None:
-            Retention(self._store, self._reactor, retention, wall_clock)
 
     def __enter__(self) -> "Server":
         return self
@@ -114,6 +137,7 @@ class Server:
             self._listener.close()
             for connection in list(self._connections):
                 connection.close()
+            self._close_journal()
             self._reactor.close()
 
     @property
@@ -125,12 +149,17 @@ class Server:
         return len(self._connections) < self._max_connections
 
     def _open(self, sock: socket.socket, address: Address) -> None:
-        session = Session(self._store, self._max_line_bytes)
+        session = Session(self._puts_go_to, self._max_line_bytes)
         self._connections.add(Connection(sock, address, session, self._reactor, self._on_close))
 
     def _on_close(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._listener.resume()
+
+    def _close_journal(self) -> None:
+        if self._commit is not None:
+            self._commit.close()
+            self._commit = None
 
     def _finish(self) -> None:
         self._listener.accept_waiting()
@@ -150,7 +179,7 @@ def run_server(host: Optional[str], port: int, **limits: Any) -> None:
     """Serve on an address until SIGINT or SIGTERM; ``limits`` are those of Server.
 
     In a thread other than the main one, where Python allows no signal handlers, it serves until the
-    process ends. Raises ListenError, an OSError, if it can't listen.
+    process ends. Raises ListenError, an OSError, if it can't listen, and what else Server raises.
     """
     _raise_descriptor_limit()
     server = Server(host, port, **limits)

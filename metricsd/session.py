@@ -8,13 +8,17 @@ from io import BytesIO
 from typing import Iterator, List, Optional
 
 from metricsd.batch import put_block
-from metricsd.commands import COMMANDS, OK, WRONG_COMMAND, BadCommand, run
+from metricsd.commands import COMMANDS, NOT_STORED, OK, PUT, WRONG_COMMAND, BadCommand, run
+from metricsd.ledger import AnyStore
 from metricsd.lines import MAX_LINE_BYTES, LineBuffer
-from metricsd.store import Store, StoreError
+from metricsd.store import StoreError
 
 # Requests run until there is this much to say, in bytes; the rest wait until it has been sent. So a
 # client that asks and does not read costs this and one more piece, not all its replies.
 REPLY_ROOM = 32 * 1024
+
+# With puts uncommitted, a line that does not begin so waits for the commit.
+PUT_START = PUT.encode() + b" "
 
 # What each step takes of that room at least. A blank line has no reply, and a `get *` of many short
 # series many small pieces; this bounds the work too, to 512 steps of a microsecond or two.
@@ -28,6 +32,9 @@ class Session:
     While ``unfinished``, there is more: ``replies`` returns it, piece by piece, and nothing may be
     received until then. A piece may be empty.
 
+    If puts are ``uncommitted``, what there is to say holds only if they are committed: after that,
+    ``committed`` tells. Until then nothing but puts is run, so that a get sees the puts before it.
+
     An arrival is what waited in the socket when it was read. It only matters for blank lines, which
     are no requests: an arrival that holds nothing else is answered with one error.
     """
@@ -36,6 +43,7 @@ class Session:
         "_arrival_goes_on",
         "_blank_seen",
         "_block_bytes",
+        "_certain_bytes",
         "_first_line",
         "_lines",
         "_lines_left",
@@ -44,11 +52,13 @@ class Session:
         "_request_seen",
         "_settled",
         "_store",
+        "_waiting_line",
         "over",
+        "uncommitted",
         "unfinished",
     )
 
-    def __init__(self, store: Store, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, store: AnyStore, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._store = store
         self._max_line_bytes = max_line_bytes
         self._lines = LineBuffer(max_line_bytes)
@@ -61,6 +71,9 @@ class Session:
         # Nothing from before matters to the next arrival: no unfinished line, no open arrival.
         self._settled = False
         self.unfinished = False
+        self.uncommitted = False  # puts have been run whose replies depend on the commit
+        self._waiting_line: Optional[bytes] = None  # no put, it runs after the commit
+        self._certain_bytes = 0  # said before the first of these puts
         self.over = False  # the connection is to be closed once the replies are sent
 
     @property
@@ -74,6 +87,7 @@ class Session:
         if whole_lines and self._settled and not more_waiting:
             puts = put_block(self._store, data)
             if puts:
+                self.uncommitted = self._store.journaled
                 return OK * puts  # the usual arrival: whole lines, all of them puts
             self._lines_left = BytesIO(data)
         elif self.over:
@@ -89,15 +103,27 @@ class Session:
     def replies(self) -> bytes:
         """Go on with what is unfinished."""
         said: List[bytes] = []
+        certain = 0
         room = REPLY_ROOM
         while room > 0:
             reply = self._step()
             if reply is None:
-                said.append(self._finish())
+                said.append(b"" if self._waiting_line else self._finish())
                 break
             said.append(reply)
             room -= len(reply) if len(reply) > STEP_ROOM else STEP_ROOM
+            if not self.uncommitted:
+                certain += len(reply)
+        self._certain_bytes = certain if self.uncommitted else 0
         return b"".join(filter(None, said))  # of one reply alone this makes no copy
+
+    def committed(self, said: bytes) -> bytes:
+        """The commit is done: return what was to be said, corrected if the puts were refused."""
+        certain, self._certain_bytes = self._certain_bytes, 0
+        self.uncommitted = False
+        if not self._store.refused:
+            return said
+        return said[:certain] + said[certain:].replace(OK, NOT_STORED)
 
     def _step(self) -> Optional[bytes]:
         """Go on with the reply under way, the next line or the next block; None without any."""
@@ -106,9 +132,11 @@ class Session:
             if piece is not None:
                 return piece
             self._pieces = None
-        line = next(self._lines_left, None)
+        line = self._waiting_line or next(self._lines_left, None)
         if line is not None:
-            return self._run_line(line)
+            waits = self.uncommitted and not line.startswith(PUT_START)
+            self._waiting_line = line if waits else None
+            return None if waits else self._run_line(line)
         block = self._lines.take()
         if block is None:
             return None
@@ -117,6 +145,7 @@ class Session:
             if puts:
                 self._request_seen = True
                 self._first_line = False
+                self.uncommitted = self._store.journaled
                 return OK * puts
         self._lines_left = BytesIO(block)
         return b""
@@ -139,6 +168,8 @@ class Session:
             return WRONG_COMMAND
         except StoreError as error:
             return f"error\n{error}\n\n".encode()
+        if words[0] == PUT:
+            self.uncommitted = self._store.journaled
         if isinstance(reply, bytes):
             return reply
         self._pieces = reply

@@ -39,9 +39,12 @@ class SeriesByKey(Dict[str, Series]):
 class Store:
     """An in-memory store for one thread, of at most ``max_points`` points (None: any number)."""
 
+    journaled = refused = False  # a put is stored at once; see Ledger
+
     def __init__(self, max_points: Optional[int] = None) -> None:
         self._series = SeriesByKey()
-        self.room = sys.maxsize if max_points is None else max_points  # for so many more points
+        self._limit = sys.maxsize if max_points is None else max_points
+        self.room = self._limit  # for so many more points
         self.kept_replies = KeptReplies()  # to gets; derived from the series
 
     def put(self, key: str, value: float, timestamp: int) -> None:
@@ -49,14 +52,35 @@ class Store:
 
         Raises StoreError if there is no room for one more point.
         """
-        if self.room <= 0 and not self._has(key, timestamp):
+        if self.room <= 0 and not self.has(key, timestamp):
             raise StoreError("store is full")
         self.room -= self._series[key].put(timestamp, value)
 
-    def put_many(self, keys: List[str], values: List[float], timestamps: List[int]) -> None:
-        """Store measurements in their order, as ``put`` does each; there must be room for all."""
+    def put_many(
+        self, keys: List[str], values: List[float], timestamps: List[int], _lines: bytes = b""
+    ) -> None:
+        """Store measurements in their order, as ``put`` does each; there must be room for all.
+
+        The lines that they came in are for the ledger, which stands in for a store.
+        """
         series = map(self._series.__getitem__, keys)
         self.room -= len(keys) - put_each(series, timestamps, values)
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return self._limit - self.room
+
+    def limit(self, max_points: Optional[int]) -> None:
+        """Set the limit anew. There may be more points already: then there is no room."""
+        points = self.points
+        self._limit = sys.maxsize if max_points is None else max_points
+        self.room = self._limit - points
+
+    def has(self, key: str, timestamp: int) -> bool:
+        """Whether there is a point of this key with this timestamp."""
+        series = self._series.get(key)
+        return series is not None and series.has(timestamp)
 
     def find(self, key: str) -> Optional[Series]:
         """The series of a key; None if there is none."""
@@ -92,7 +116,3 @@ class Store:
                 del self._series[key]
                 self.kept_replies.forget(key)
             yield
-
-    def _has(self, key: str, timestamp: int) -> bool:
-        series = self._series.get(key)
-        return series is not None and series.has(timestamp)

@@ -85,14 +85,19 @@ def test_seconds(server: Server) -> None:
 
 def test_a_stopped_server_shows_in_the_percentiles_of_a_fixed_rate() -> None:
     """A quarter of the time nothing is answered, so the p90 of what was due is a long wait."""
-    with started() as (process, port):
-        timer = threading.Timer(0.5, process.send_signal, (signal.SIGSTOP,))
-        again = threading.Timer(1.5, process.send_signal, (signal.SIGCONT,))
-        timer.start()
-        again.start()
+    with started() as (process, port), Conversation(("127.0.0.1", port)) as watcher:
+
+        def stop_for_a_second() -> None:
+            while watcher.ask(b"get *\n") == b"ok\n\n":
+                pass  # the load has not begun
+            process.send_signal(signal.SIGSTOP)
+            threading.Event().wait(1.0)
+            process.send_signal(signal.SIGCONT)
+
+        stopping = threading.Thread(target=stop_for_a_second)
+        stopping.start()
         code, figures, _ = load(port, "--rate", "1000", "--seconds", "3", "--clients", "5")
-        timer.join()
-        again.join()
+        stopping.join()
     assert code == 0
     assert figures["requests"] == 3000
     assert figures["loop"] == "open"

@@ -12,8 +12,8 @@ import metricsd
 
 PACKAGE = Path(metricsd.__file__).parent
 CORE = [
-    "columns", "sealed", "archive", "series", "rows", "replies", "keys", "store", "batch",
-    "commands", "lines", "session",
+    "columns", "sealed", "archive", "series", "rows", "replies", "keys", "store", "ledger",
+    "batch", "commands", "lines", "session",
 ]  # fmt: skip
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

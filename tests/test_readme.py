@@ -11,7 +11,7 @@ import pytest
 
 import metricsd
 from metricsd import __main__ as command_line
-from metricsd import archive, connection, listener, replies, rows, server, session
+from metricsd import archive, compaction, connection, listener, replies, rows, server, session
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
 from tests.test_command_line import started
@@ -90,6 +90,7 @@ def test_the_limits_are_as_the_constants_are() -> None:
         ("STOP_SECONDS", server.STOP_SECONDS, "s"),
         ("BLOCK_POINTS", archive.BLOCK_POINTS, ""),
         ("LATE_POINTS", archive.LATE_POINTS, ""),
+        ("WORTHWHILE_BYTES", compaction.WORTHWHILE_BYTES / 1024**2, "MiB"),
     ]:
         assert f"`{name}`, {value:g} {unit}".strip() in README
 

@@ -1,0 +1,112 @@
+"""The commit: what a turn has put is written to the journal, then stored; or else refused.
+
+Owns that order, and puts the parts of the journal together. Does not know who has put what.
+"""
+
+import logging
+from typing import Callable, Optional
+
+from metricsd.compaction import Compaction
+from metricsd.disk import Disk
+from metricsd.everysecond import EverySecond
+from metricsd.journal import EVERY_SECOND, Journal, JournalError
+from metricsd.ledger import Ledger
+from metricsd.reactor import LOG_SECONDS, Reactor
+from metricsd.recovery import recover
+from metricsd.store import Store
+
+LOCK_FILE = "lock"
+
+logger = logging.getLogger("metricsd")
+
+
+class Commit:
+    """Makes a store durable: sessions put into the ``ledger``, and each turn ends with ``run``.
+
+    So one write and one sync serve all clients of a turn.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        reactor: Reactor,
+        folder: str,
+        policy: str,
+        damage: str,
+        open_disk: Callable[[str], Disk] = Disk,
+    ) -> None:
+        """Load the journal in a folder into the store, and go on with it.
+
+        Raises JournalError if the folder can't be used, or the journal in it is damaged.
+        """
+        self.ledger = Ledger(store)
+        self._reactor = reactor
+        self._next_log = reactor.now
+        self._refusing = False
+        try:
+            self._disk = open_disk(folder)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        try:
+            self._disk.lock(LOCK_FILE)
+            found = recover(self._disk, store, damage)
+            whole = found.whole and not found.damaged
+            self._journal = Journal(self._disk, found.end, whole, found.next_number, policy)
+        except OSError as error:
+            self._disk.release()
+            raise _unusable(folder, error) from error
+        except BaseException:
+            self._disk.release()
+            raise
+        self._compaction = Compaction(
+            store, self._journal, self._disk, reactor, found.puts, found.size
+        )
+        self._every_second: Optional[EverySecond] = None
+        if policy == EVERY_SECOND:
+            self._every_second = EverySecond(self._journal, reactor, self._compaction.begin)
+        if found.damaged:
+            self._compaction.begin()
+
+    def run(self) -> None:
+        """Commit the puts of a turn. Replies to them may leave only after this."""
+        puts = len(self.ledger)
+        if not puts:
+            return
+        try:
+            size = self._journal.append(self.ledger.lines)
+        except OSError as error:
+            self.ledger.refuse()
+            self._refuse(error)
+            return
+        self.ledger.store()
+        self._compaction.written(puts, size)
+        if self._every_second is not None:
+            self._every_second.written()
+        if self._refusing:
+            self._refusing = False
+            logger.info("journal: puts are stored again")
+
+    def close(self) -> None:
+        """Write no more, and leave the folder to others."""
+        self._compaction.close()
+        try:
+            if self._every_second is not None:
+                self._every_second.close()
+            self._journal.close()
+        except OSError as error:
+            logger.error("journal: the last puts may not be safe: %s", error)
+        self._disk.release()
+
+    def _refuse(self, error: OSError) -> None:
+        self._refusing = True
+        if self._reactor.now >= self._next_log:
+            self._next_log = self._reactor.now + LOG_SECONDS
+            logger.error("journal: puts are refused until it can be written: %s", error)
+
+
+def _unusable(folder: str, error: OSError) -> JournalError:
+    if isinstance(error, BlockingIOError):
+        reason = "another server uses it; stop that one, or choose another folder"
+    else:
+        reason = f"{error.strerror or error}; choose a folder that can be written"
+    return JournalError(f"cannot use the journal in {folder}: {reason}")

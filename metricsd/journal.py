@@ -1,0 +1,238 @@
+"""The journal: puts in files, so that they outlive the server.
+
+Owns the file that is being written, and what happens when that fails. Does not know what the lines
+say: they come from the ledger, and go back through recovery.
+
+A journal is a folder of segments, ``00000001.log`` and so on, and at most one snapshot,
+``00000007.snapshot``, which stands for every segment up to that number. A segment is only ever
+written at its end. Its first line tells which segment it follows, and how much of that one counts.
+"""
+
+import time
+from typing import Callable, List, NamedTuple, Optional
+
+from metricsd.disk import Disk
+from metricsd.filenames import UNFINISHED, segment_name
+from metricsd.records import write_record
+
+ALWAYS, EVERY_SECOND, NEVER = "always", "everysec", "never"
+FSYNC_POLICIES = (ALWAYS, EVERY_SECOND, NEVER)
+
+# When no segment can be begun, try again after so many seconds, if there are puts then.
+RETRY_SECONDS = 0.1
+
+
+class JournalError(Exception):
+    """The journal can't be used; the message says why and what to do."""
+
+
+class End(NamedTuple):
+    """How much of a segment counts: its number, its length, and what of that is surely safe."""
+
+    number: int
+    length: int
+    synced: int
+
+
+class Segment:
+    """A file that is being written."""
+
+    __slots__ = ("file", "length", "number", "synced")
+
+    def __init__(self, number: int, file: int, length: int) -> None:
+        self.number = number
+        self.file = file
+        self.length = length
+        self.synced = 0
+
+    @property
+    def end(self) -> End:
+        """How much of it counts."""
+        return End(self.number, self.length, self.synced)
+
+
+class Unsynced(NamedTuple):
+    """What is not safe yet; ``sync`` may run in another thread, one at a time."""
+
+    disk: Disk
+    retired: List[Segment]  # they are closed when they are safe
+    current: Optional[Segment]
+    length: int  # of the current one
+
+    def sync(self) -> None:
+        """Make it safe. Raises OSError."""
+        try:
+            for segment in self.retired:
+                self.disk.sync(segment.file)
+            if self.current is not None:
+                self.disk.sync(self.current.file)
+            self.disk.sync_folder()
+        finally:
+            for segment in self.retired:
+                self.disk.close(segment.file)
+
+    def done(self) -> None:
+        """It is safe now."""
+        if self.current is not None:
+            self.current.synced = self.length
+
+
+def follows_line(end: End) -> bytes:
+    """The first line of a segment."""
+    return b"follows %d %d %d\n" % end
+
+
+class Journal:
+    """The writing end, on a folder that has been recovered up to ``end``.
+
+    If the last segment is ``whole`` it is written on, otherwise another one is begun. One that
+    could not be written or synced is never written again: what a failed fsync(2) has lost, a second
+    one does not bring back, even if it succeeds. The next segment says how much of it counts.
+
+    Raises OSError if nothing can be written.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        end: End,
+        whole: bool,
+        next_number: int,
+        policy: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._disk = disk
+        self._end = end  # of the last segment, while none is open
+        self._next_number = next_number
+        self._policy = policy
+        self._clock = clock
+        self._segment: Optional[Segment] = None
+        self._retired: List[Segment] = []  # left, but not synced yet
+        self._doubtful = False  # a sync in the background has failed
+        self._retry_at = 0.0
+        self._retry_error = OSError()
+        # Now, while there are descriptors: clients may take them all.
+        if whole:
+            self._go_on(end)
+        else:
+            self._begin()
+
+    def append(self, lines: bytes) -> int:
+        """Write lines; with the policy ``always``, return when they are safe. Returns the bytes.
+
+        Raises OSError if that failed: then they are not in the journal.
+        """
+        segment = self._segment or self._begin()
+        record = write_record(lines, segment.synced)
+        try:
+            self._disk.write(segment.file, record)
+            if self._policy == ALWAYS:
+                self._disk.sync(segment.file)
+        except OSError:
+            self._disown(segment)
+            raise
+        segment.length += len(record)
+        if self._policy == ALWAYS:
+            segment.synced = segment.length
+        return len(record)
+
+    def turn_over(self) -> int:
+        """Begin a new segment; return the number of the one before.
+
+        Raises OSError if none can be begun.
+        """
+        if self._segment is None:
+            return self._end.number
+        number = self._segment.number
+        self._begin()
+        return number
+
+    def unsynced(self) -> Optional[Unsynced]:
+        """What has to be synced in the background; None if there is nothing."""
+        current = self._segment
+        length = 0 if current is None else current.length
+        if not self._retired and (current is None or current.synced == length):
+            return None
+        retired, self._retired = self._retired, []
+        return Unsynced(self._disk, retired, current, length)
+
+    def distrust(self) -> None:
+        """A sync in the background has failed: leave this segment, and wait for a disk that works.
+
+        The points are in memory; a snapshot has to make them safe.
+        """
+        self._doubtful = True
+        if self._segment is not None:
+            self._leave(self._segment)
+
+    def close(self) -> None:
+        """Write no more. Raises OSError if, with ``everysec``, the last lines can't be synced."""
+        unsynced = self.unsynced()
+        try:
+            if unsynced is not None and self._policy == EVERY_SECOND:
+                unsynced.sync()
+        finally:
+            if self._segment is not None:
+                self._disk.close(self._segment.file)
+            self._segment = None
+
+    def _go_on(self, end: End) -> None:
+        """Write on where an earlier server has ended, when what it left is safe."""
+        file = self._disk.go_on(segment_name(end.number))
+        self._segment = Segment(end.number, file, end.length)
+        self._disk.sync(file)
+        self._segment.synced = end.length
+
+    def _begin(self) -> Segment:
+        """Begin a segment, and leave the one that is open. Raises OSError."""
+        if self._clock() < self._retry_at:
+            raise self._retry_error
+        try:
+            return self._replace_segment()
+        except OSError as error:
+            self._retry_at = self._clock() + RETRY_SECONDS
+            self._retry_error = error.with_traceback(None)
+            raise
+
+    def _replace_segment(self) -> Segment:
+        number, self._next_number = self._next_number, self._next_number + 1
+        end = self._end if self._segment is None else self._segment.end
+        synced = self._policy == ALWAYS or self._doubtful
+        record = write_record(follows_line(end), 0)
+        name = segment_name(number)
+        file = self._disk.create_whole(name + UNFINISHED, record, synced)
+        # From here on the new one may be on the disk, with its word on where the old one ends.
+        if self._segment is not None:
+            self._leave(self._segment)
+        try:
+            self._disk.rename(name + UNFINISHED, name)
+            if synced:
+                self._disk.sync_folder()
+        except OSError:
+            self._disk.close(file)
+            raise
+        self._doubtful = False
+        self._segment = Segment(number, file, len(record))
+        return self._segment
+
+    def _disown(self, segment: Segment) -> None:
+        """What was written last does not count: say so on the disk, before anybody is told."""
+        try:
+            self._begin()
+        except OSError:
+            pass  # the next put tries again
+        if self._segment is segment:
+            try:
+                self._disk.truncate(segment.file, segment.length)
+            except OSError:
+                pass  # then the disk has hardly kept the lines either
+            self._leave(segment)
+
+    def _leave(self, segment: Segment) -> None:
+        """Never write this one again."""
+        self._end = segment.end
+        self._segment = None
+        if self._policy == EVERY_SECOND:
+            self._retired.append(segment)  # it is to be synced, or that is under way
+        else:
+            self._disk.close(segment.file)
