@@ -168,19 +168,24 @@ class _Schedule:
 
     def __init__(self, job: Job, started: float) -> None:
         self._interval = job.pipeline / job.rate if job.rate else 0.0
-        counted = job.requests is not None
-        self._blocks_left = -(-(job.requests or 0) // job.pipeline) if counted else sys.maxsize
-        self._end = sys.float_info.max if counted else started + job.seconds
-        self._next = started
+        self._started = started
+        self._end = sys.float_info.max
+        self._blocks = sys.maxsize
+        self._taken = 0
+        if job.requests is not None:
+            self._blocks = -(-job.requests // job.pipeline)
+        elif self._interval:  # a count: sums of fractions of seconds end now before, now after
+            self._blocks = round(job.seconds / self._interval)
+        else:
+            self._end = started + job.seconds
 
     def next_due(self, now: float) -> Optional[float]:
         """When the next block is due; None when there are no more."""
-        due = self._next if self._interval else now
-        return due if self._blocks_left and due < self._end else None
+        due = self._started + self._taken * self._interval if self._interval else now
+        return due if self._taken < self._blocks and due < self._end else None
 
     def take(self) -> None:
-        self._blocks_left -= 1
-        self._next += self._interval
+        self._taken += 1
 
 
 def _drive(

@@ -106,6 +106,22 @@ def test_a_stopped_server_shows_in_the_percentiles_of_a_fixed_rate() -> None:
     assert figures["p50_ms"] < 300
 
 
+def test_a_fixed_rate_has_the_same_number_of_requests_whenever_it_begins() -> None:
+    program = """
+import load
+job = load.Job(rate=1000.0, seconds=3.0)
+for started in (0.0, 0.1, 12345.678, 987654.321):
+    schedule = load._Schedule(job, started)
+    taken = 0
+    while schedule.next_due(started) is not None:
+        schedule.take()
+        taken += 1
+    print(taken)
+"""
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
+    assert said.decode().split() == ["3000"] * 4
+
+
 def test_no_server_is_one_clear_line() -> None:
     code, _, said = load(free_port())
     assert code == 1
