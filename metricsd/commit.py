@@ -4,6 +4,7 @@ Owns that order, and puts the parts of the journal together. Does not know who h
 """
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Optional
 
 from metricsd.compaction import Compaction
@@ -58,12 +59,13 @@ class Commit:
         except BaseException:
             self._disk.release()
             raise
-        self._compaction = Compaction(
-            store, self._journal, self._disk, reactor, found.puts, found.size
-        )
+        self._thread = ThreadPoolExecutor(max_workers=1)  # for all that is done beside the loop
+        parts = (self._journal, self._disk, reactor, self._thread)
+        self._compaction = Compaction(store, *parts, holds=(found.puts, found.size))
         self._every_second: Optional[EverySecond] = None
         if policy == EVERY_SECOND:
-            self._every_second = EverySecond(self._journal, reactor, self._compaction.begin)
+            again = self._compaction.begin
+            self._every_second = EverySecond(self._journal, reactor, self._thread, again)
         if found.damaged:
             self._compaction.begin()
 
@@ -74,7 +76,7 @@ class Commit:
             return
         try:
             size = self._journal.append(self.ledger.lines)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self.ledger.refuse()
             self._refuse(error)
             return
@@ -88,16 +90,15 @@ class Commit:
 
     def close(self) -> None:
         """Write no more, and leave the folder to others."""
+        self._thread.shutdown()
         self._compaction.close()
         try:
-            if self._every_second is not None:
-                self._every_second.close()
             self._journal.close()
         except OSError as error:
             logger.error("journal: the last puts may not be safe: %s", error)
         self._disk.release()
 
-    def _refuse(self, error: OSError) -> None:
+    def _refuse(self, error: Exception) -> None:
         self._refusing = True
         if self._reactor.now >= self._next_log:
             self._next_log = self._reactor.now + LOG_SECONDS

@@ -11,7 +11,7 @@ import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Generator, Iterator, List, Optional, Tuple
 
 from metricsd.commands import PUT
 from metricsd.disk import Disk
@@ -37,28 +37,33 @@ LINES_SECONDS = 0.001
 LOOK_SECONDS = 0.002
 
 # When a snapshot can't be written, try again after so many seconds.
-SNAPSHOT_RETRY_SECONDS = 10.0
+SNAPSHOT_RETRY_SECONDS = 1.0
 
 SNAPSHOT_FILE = "snapshot" + UNFINISHED
 
-Job = Callable[[], None]
+Job = Callable[[], None]  # done in the thread; may raise OSError
 
 
 class Compaction:
     """Counts what is written to a journal, and replaces it when that is due."""
 
     def __init__(
-        self, store: Store, journal: Journal, disk: Disk, reactor: Reactor, puts: int, size: int
+        self,
+        store: Store,
+        journal: Journal,
+        disk: Disk,
+        reactor: Reactor,
+        thread: ThreadPoolExecutor,
+        holds: Tuple[int, int],
     ) -> None:
-        """``puts`` and ``size``, in bytes, are what the journal holds so far."""
+        """The journal ``holds`` so many puts and bytes. The executor has a single thread."""
         self._store = store
         self._journal = journal
         self._disk = disk
         self._reactor = reactor
-        self._puts = puts
-        self._size = size
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._jobs: Iterator[Job] = iter(())  # the rest of the work on a snapshot
+        self._thread = thread
+        self._puts, self._bytes = holds
+        self._jobs = _no_jobs()  # the rest of the work on a snapshot
         self._running: Optional[Future[None]] = None
         self._file: Optional[int] = None
         self._busy = self._again = False
@@ -66,8 +71,8 @@ class Compaction:
     def written(self, puts: int, size: int) -> None:
         """So many puts have been added, with so many bytes."""
         self._puts += puts
-        self._size += size
-        large = self._size >= WORTHWHILE_BYTES
+        self._bytes += size
+        large = self._bytes >= WORTHWHILE_BYTES
         if large and not self._busy and self._puts >= WORTHWHILE_FACTOR * self._store.points:
             self.begin()
 
@@ -80,55 +85,75 @@ class Compaction:
             self._go_on()
 
     def close(self) -> None:
-        """Leave what is not finished; it does not count."""
-        self._thread.shutdown()
-        self._give_up()
+        """Leave what is not finished, and does not count. The thread has nothing more to do."""
+        self._jobs = _no_jobs()
+        self._close()
 
     def _go_on(self) -> None:
         """Let the thread do one job after the other; a job is made here while it does nothing."""
-        try:
-            if self._running is None or self._running.done():
-                if self._running is not None:
-                    self._running.result()
-                self._running = None
-                self._running = self._thread.submit(next(self._jobs))
-            self._reactor.call_later(LOOK_SECONDS, self._go_on)
-        except StopIteration:
-            self._finish(0.0)
-        except OSError as error:
-            logger.warning("journal: no snapshot could be written: %s; trying again soon", error)
-            self._give_up()
-            self._again = True
-            self._finish(SNAPSHOT_RETRY_SECONDS)
+        if self._running is None or self._running.done():
+            try:
+                self._running = self._thread.submit(self._next_job())
+            except StopIteration:
+                self._finish(0.0)
+                return
+            except Exception as error:
+                bug = not isinstance(error, OSError)
+                logger.error("journal: cannot write a snapshot: %s", error, exc_info=bug)
+                self._again = True
+                self._finish(SNAPSHOT_RETRY_SECONDS)
+                return
+        self._reactor.call_later(LOOK_SECONDS, self._go_on)
+
+    def _next_job(self) -> Job:
+        """Raises what the last job has raised, or StopIteration."""
+        error = None if self._running is None else self._running.exception()
+        self._running = None
+        return next(self._jobs) if error is None else self._jobs.throw(error)
 
     def _finish(self, pause: float) -> None:
-        self._busy = False
+        self._running = None
+        self._busy = self._again
         if self._again:
-            self._busy = True
             self._reactor.call_later(pause, self._begin_again)
 
     def _begin_again(self) -> None:
         self._busy = False
         self.begin()
 
-    def _replace(self) -> Iterator[Job]:
-        """All that has to be done, in small jobs. Raises OSError."""
+    def _replace(self) -> Generator[Job, None, None]:
+        """All that has to be done, in small jobs for the thread. Raises OSError."""
         self._disk.remove_if_there(SNAPSHOT_FILE)
         self._file = self._disk.create(SNAPSHOT_FILE)
-        number = self._journal.turn_over()
-        before, self._puts, self._size = (self._puts, self._size), 0, 0
-        puts = size = 0
+        held, puts, size = (0, 0), 0, 0
         try:
+            number = self._journal.turn_over()
+            held, self._puts, self._bytes = (self._puts, self._bytes), 0, 0
             for lines in self._slices():
                 record = write_record(lines, 0)
                 puts += lines.count(b"\n")
                 size += len(record)
                 yield partial(self._write, record)
-            yield partial(self._install, number)
-            before = puts, size
+            yield from self._sync_journal()
+            if not self._again:  # otherwise a segment after the snapshot is lost
+                yield partial(self._install, number)
+                self._journal.trust()
+                held = puts, size
         finally:
-            self._puts += before[0]
-            self._size += before[1]
+            self._puts += held[0]
+            self._bytes += held[1]
+            self._close()
+
+    def _sync_journal(self) -> Generator[Job, None, None]:
+        """Make safe what the snapshot may hold already: nothing must be there without the rest."""
+        unsynced = self._journal.unsynced()
+        if unsynced is not None:
+            try:
+                yield unsynced.sync
+            except OSError as error:
+                self._journal.distrust(error)
+                raise
+            unsynced.done()
 
     def _slices(self) -> Iterator[bytes]:
         """Lines that put every point there is."""
@@ -141,7 +166,8 @@ class Compaction:
                     yield b"".join(pieces)
                     pieces.clear()
                     start = time.perf_counter()
-        yield b"".join(pieces)
+        if pieces:
+            yield b"".join(pieces)
 
     def _write(self, record: bytes) -> None:
         """Write and sync, in the thread: small amounts, so that no other sync has to wait long."""
@@ -152,7 +178,6 @@ class Compaction:
     def _install(self, number: int) -> None:
         """Let the snapshot count, in the thread; only then remove what it stands for."""
         self._write(write_record(END_LINE, 0))
-        self._close()
         self._disk.rename(SNAPSHOT_FILE, snapshot_name(number))
         self._disk.sync_folder()
         for name in replaced_names(self._disk.names(), number):
@@ -164,11 +189,6 @@ class Compaction:
         if file is not None:
             self._disk.close(file)
 
-    def _give_up(self) -> None:
-        self._jobs = iter(())
-        self._running = None
-        try:
-            self._close()
-        except OSError:
-            pass  # it does not count anyway
-        self._disk.remove_if_there(SNAPSHOT_FILE)
+
+def _no_jobs() -> Generator[Job, None, None]:
+    yield from ()

