@@ -43,10 +43,10 @@ class Commit:
         self.ledger = Ledger(store)
         self._reactor = reactor
         self._next_log = reactor.now
-        self._refusing = False
+        self._said_so = False  # that puts are refused
         try:
             self._disk = open_disk(folder)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _unusable(folder, error) from error
         try:
             self._disk.lock(LOCK_FILE)
@@ -84,8 +84,8 @@ class Commit:
         self._compaction.written(puts, size)
         if self._every_second is not None:
             self._every_second.written()
-        if self._refusing:
-            self._refusing = False
+        if self._said_so:
+            self._said_so = False
             logger.info("journal: puts are stored again")
 
     def close(self) -> None:
@@ -99,15 +99,15 @@ class Commit:
         self._disk.release()
 
     def _refuse(self, error: Exception) -> None:
-        self._refusing = True
         if self._reactor.now >= self._next_log:
+            self._said_so = True
             self._next_log = self._reactor.now + LOG_SECONDS
             logger.error("journal: puts are refused until it can be written: %s", error)
 
 
-def _unusable(folder: str, error: OSError) -> JournalError:
+def _unusable(folder: str, error: Exception) -> JournalError:
     if isinstance(error, BlockingIOError):
         reason = "another server uses it; stop that one, or choose another folder"
     else:
-        reason = f"{error.strerror or error}; choose a folder that can be written"
+        reason = f"{getattr(error, 'strerror', None) or error}; choose a folder that can be written"
     return JournalError(f"cannot use the journal in {folder}: {reason}")

@@ -1,0 +1,196 @@
+"""Recovery: what is torn is dropped, what is damaged is told, and no point is invented."""
+
+import logging
+from typing import Any, Dict, List
+from unittest import mock
+
+import pytest
+
+from metricsd import recovery
+from metricsd.commit import Commit
+from metricsd.journal import JournalError
+from metricsd.records import read_record, records_behind, write_record
+from metricsd.recovery import SECTOR_BYTES, recover
+from metricsd.store import Store
+from tests.fake_disk import FakeDisk, File
+from tests.test_journal import Clockwork, Points
+from tests.test_store import points
+
+FIRST, SECOND = "00000001.log", "00000002.log"
+BATCHES = 60
+
+
+def written(policy: str = "always", batches: int = BATCHES) -> FakeDisk:
+    """A journal of so many batches, each with one put more than could be mistaken for another."""
+    disk = FakeDisk()
+    reactor: Any = Clockwork()
+    commit = Commit(Store(), reactor, "DIR", policy, "stop", lambda _: disk)
+    for number in range(batches):
+        commit.ledger.put("k", number / 3, number)
+        commit.run()
+    commit.close()
+    return disk
+
+
+def loaded(disk: FakeDisk, damage: str = "stop") -> Points:
+    store = Store()
+    recover(disk, store, damage)
+    return points(store)
+
+
+def first(count: int) -> Points:
+    return {"k": {number: number / 3 for number in range(count)}} if count else {}
+
+
+def with_file(disk: FakeDisk, name: str, data: bytes) -> FakeDisk:
+    later = disk.killed()
+    later.files[name] = File()
+    later.files[name].safe += data
+    return later
+
+
+def flipped(data: bytes, place: int, mask: int = 0x10) -> bytes:
+    return data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :]
+
+
+def ends(data: bytes) -> List[int]:
+    """Where each record ends."""
+    found, place = [0], 0
+    while place < len(data):
+        record = read_record(data, place)
+        assert record is not None
+        place = record.end
+        found.append(place)
+    return found
+
+
+def test_a_journal_cut_at_every_byte_loads_what_is_whole() -> None:
+    disk = written()
+    data = disk.read(FIRST)
+    whole = ends(data)
+    for length in range(len(data) + 1):
+        count = max(0, sum(end <= length for end in whole) - 2)  # the first record holds no put
+        assert loaded(with_file(disk, FIRST, data[:length])) == first(count)
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x10, 0x80])
+def test_every_flipped_byte_at_the_end_costs_what_follows_it(mask: int) -> None:
+    disk = written()
+    data = disk.read(FIRST)
+    whole = ends(data)
+    for place in range(len(data) - SECTOR_BYTES // 2, len(data)):
+        count = sum(end <= place for end in whole) - 2
+        assert loaded(with_file(disk, FIRST, flipped(data, place, mask))) == first(count)
+
+
+def test_every_flipped_byte_before_safe_ones_stops_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = written()
+    data = disk.read(FIRST)
+    whole = ends(data)
+    for place in range(len(data) - 2 * SECTOR_BYTES):
+        damaged = with_file(disk, FIRST, flipped(data, place))
+        before = {name: damaged.read(name) for name in damaged.names()}
+        with pytest.raises(JournalError, match=FIRST + " is damaged at byte .*--journal-damage"):
+            loaded(damaged)
+        assert {name: damaged.read(name) for name in damaged.names()} == before
+        missing = sum(end <= place for end in whole) - 2
+        expected = first(BATCHES)
+        if missing >= 0:
+            del expected["k"][missing]
+        assert loaded(damaged, "skip") == expected
+
+
+@pytest.mark.parametrize("policy", ["always", "never"])
+def test_only_what_was_synced_can_be_damaged(policy: str) -> None:
+    """Otherwise it may be that the power has failed before all was on the disk."""
+    disk = written(policy)
+    data = disk.read(FIRST)
+    torn = with_file(disk, FIRST, data[:600] + bytes(100) + data[700:])
+    if policy == "always":
+        with pytest.raises(JournalError):
+            loaded(torn)
+    else:
+        assert loaded(torn) == first(sum(end <= 600 for end in ends(data)) - 2)
+
+
+def test_a_torn_end_is_told_in_one_line_and_not_written_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = written(batches=3)
+    torn = with_file(disk, FIRST, disk.read(FIRST)[:-5])
+    reactor: Any = Clockwork()
+    store = Store()
+    with caplog.at_level(logging.WARNING):
+        commit = Commit(store, reactor, "DIR", "always", "stop", lambda _: torn)
+    (line,) = caplog.messages
+    assert "dropped" in line
+    assert FIRST in line
+    commit.ledger.put("k", 9.0, 9)
+    commit.run()
+    commit.close()
+    assert torn.read(FIRST) == disk.read(FIRST)[:-5]
+    caplog.clear()
+    assert loaded(torn) == {"k": {0: 0.0, 1: 1 / 3, 9: 9.0}}
+    assert not caplog.messages
+
+
+def test_a_missing_segment_stops_the_start() -> None:
+    disk = with_file(written(batches=3), FIRST, written(batches=3).read(FIRST)[:-5])
+    reactor: Any = Clockwork()
+    Commit(Store(), reactor, "DIR", "always", "stop", lambda _: disk).close()
+    assert SECOND in disk.files
+    del disk.files[FIRST]
+    with pytest.raises(JournalError, match=r"00000001\.log is missing"):
+        loaded(disk)
+    assert loaded(disk, "skip") == {}
+
+
+@pytest.mark.parametrize("place", [0, 20, -1, -10, -40])
+def test_a_damaged_snapshot_stops_the_start(place: int) -> None:
+    disk = FakeDisk()
+    lines = b"".join(f"put k {number / 3!r} {number}\n".encode() for number in range(3))
+    data = write_record(lines, 0) + write_record(b"end\n", 0)
+    assert loaded(with_file(disk, "00000004.snapshot", data)) == first(3)
+    with pytest.raises(JournalError, match=r"00000004\.snapshot is"):
+        loaded(with_file(disk, "00000004.snapshot", flipped(data, place)))
+    with pytest.raises(JournalError, match=r"00000004\.snapshot is"):
+        loaded(with_file(disk, "00000004.snapshot", data[:place]))
+
+
+def test_what_a_snapshot_stands_for_is_removed_and_nothing_else() -> None:
+    disk = written(batches=3)
+    for name in ("00000002.snapshot", "00000003.snapshot.new", "00000003.log.new", "notes.txt"):
+        disk = with_file(disk, name, write_record(b"end\n", 0))
+    assert loaded(disk) == {}
+    assert sorted(disk.names()) == ["00000002.snapshot", "notes.txt"]
+
+
+def test_a_line_of_another_version_is_told() -> None:
+    data = write_record(b"follows 0 0 0\n", 0) + write_record(b"drop k\n", 0)
+    with pytest.raises(JournalError, match=r"does not know: b'drop k\\n'"):
+        loaded(with_file(FakeDisk(), FIRST, data))
+
+
+def test_a_long_recovery_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), mock.patch.object(recovery, "PROGRESS_SECONDS", -1.0):
+        loaded(written(batches=3))
+    assert [line.split(" in ")[0] for line in caplog.messages] == [
+        "journal: 1 puts read",
+        "journal: 2 puts read",
+        "journal: 3 puts read",
+        "journal: 3 puts read",
+    ]
+
+
+def test_records() -> None:
+    lines: Dict[int, bytes] = {0: b"put a 1 1\n", 7: b"x" * 1000 + b"\n", 2**40: b""}
+    data = b"junk"
+    for synced, text in lines.items():
+        data += write_record(text, synced)
+    found = list(records_behind(data, 0))
+    assert [(record.synced, record.lines) for record in found] == list(lines.items())
+    assert found[-1].end == len(data)
+    assert read_record(data, 0) is None
+    assert read_record(b"", 0) is None
