@@ -24,7 +24,7 @@ class Peer(NamedTuple):
     """A server that can be started; ``missing`` says how to get it where it can't."""
 
     name: str
-    command: List[str]  # PORT stands for the port
+    command: List[str]  # PORT stands for the port, FOLDER for one of its own
     protocol: str = "metricsd"
     max_clients: int = 10**6  # it serves at a time
     acknowledges: bool = True  # each put
@@ -69,6 +69,7 @@ class Running(NamedTuple):
     peer: Peer
     port: int
     pid: int
+    folder: str  # of its own, until it has ended
 
     def memory(self, field: str = "VmRSS") -> int:
         """Resident memory in bytes, now or (VmHWM) at its highest."""
@@ -93,8 +94,9 @@ def running(peer: Peer) -> Iterator[Running]:
     asyncio's, the first one that closes teaches the allocator to keep such memory.
     """
     port = _free_port()
-    command = [word.replace("PORT", str(port)) for word in peer.command]
     with tempfile.TemporaryDirectory() as folder:  # for what it may want to write
+        words = [word.replace("PORT", str(port)) for word in peer.command]
+        command = [word.replace("FOLDER", folder) for word in words]
         process = subprocess.Popen(
             command,
             cwd=str(BENCH.parent),
@@ -109,7 +111,7 @@ def running(peer: Peer) -> Iterator[Running]:
                     if peer.acknowledges:
                         warm_up.sendall(WARM_UP[peer.protocol])
                         warm_up.recv(100)
-            yield Running(peer, port, process.pid)
+            yield Running(peer, port, process.pid, folder)
         finally:
             process.kill()
             process.wait()

@@ -33,7 +33,7 @@ def put_block(store: AnyStore, block: bytes) -> int:
         return 0
     if not MIN_TIMESTAMP <= seconds <= MAX_TIMESTAMP or store.room < 1:
         return 0
-    store.put(key, number, seconds)
+    store.put(key, number, seconds, block)
     return 1
 
 

@@ -35,12 +35,17 @@ class Ledger:
         """The puts as requests, in their order: whoever runs them again has the same points."""
         return b"".join(self._lines)
 
-    def put(self, key: str, value: float, timestamp: int) -> None:
-        """Note one measurement. Raises StoreError if there is no room for one more point."""
-        if self.room <= 0 or self._new is not None:
+    def put(self, key: str, value: float, timestamp: int, line: bytes = b"") -> None:
+        """Note one measurement, and the line that it came in.
+
+        Raises StoreError if there is no room for one more point.
+        """
+        if self._new is not None or self.room <= 0:
             self._find_room(key, timestamp)
-        line = f"put {key} {value!r} {timestamp}\n".encode()
-        self.put_many([key], [value], [timestamp], line)
+        self._keys.append(key)
+        self._values.append(value)
+        self._timestamps.append(timestamp)
+        self._lines.append(line or f"put {key} {value!r} {timestamp}\n".encode())
 
     def put_many(
         self, keys: List[str], values: List[float], timestamps: List[int], lines: bytes

@@ -10,11 +10,13 @@ was written. Numbers are in hexadecimal. No line of a batch begins with ``#``.
 import mmap
 import re
 import zlib
-from typing import Iterator, NamedTuple, Optional, Union
+from itertools import islice
+from typing import Iterator, NamedTuple, Union
 
 Data = Union[bytes, mmap.mmap]  # a file's bytes, maybe not all in memory
 
-RECORD_HEAD = re.compile(b"#([0-9a-f]{8})( ([0-9a-f]{8}) ([0-9a-f]{12})\n)")
+RECORD_HEAD = re.compile(b"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{12})\n")
+CHECKED_FROM = len("#01234567")  # on, the checksum covers everything
 
 
 class Record(NamedTuple):
@@ -32,22 +34,22 @@ def write_record(lines: bytes, synced: int) -> bytes:
     return b"#%08x" % zlib.crc32(lines, zlib.crc32(numbers)) + numbers + lines
 
 
-def read_record(data: Data, start: int) -> Optional[Record]:
-    """The record that begins here; None if there is no whole and undamaged one."""
-    head = RECORD_HEAD.match(data, start)
-    if head is None:
-        return None
-    checksum, numbers, length, synced = head.groups()
-    end = head.end() + int(length, 16)
-    lines = data[head.end() : end]
-    if end > len(data) or zlib.crc32(lines, zlib.crc32(numbers)) != int(checksum, 16):
-        return None
-    return Record(start, end, lines, int(synced, 16))
+def read_records(data: Data, start: int, end: int) -> Iterator[Record]:
+    """Yield the records from ``start`` on, until there is no whole and undamaged one."""
+    while start < end:
+        head = RECORD_HEAD.match(data, start)
+        if head is None:
+            return
+        checksum, length, synced = head.groups()
+        first = head.end()
+        stop = first + int(length, 16)
+        if stop > end or zlib.crc32(data[start + CHECKED_FROM : stop]) != int(checksum, 16):
+            return
+        yield Record(start, stop, data[first:stop], int(synced, 16))
+        start = stop
 
 
 def records_behind(data: Data, start: int) -> Iterator[Record]:
     """Yield the undamaged records that begin after this place, whatever lies between them."""
     for head in RECORD_HEAD.finditer(data, start + 1):
-        record = read_record(data, head.start())
-        if record is not None:
-            yield record
+        yield from islice(read_records(data, head.start(), len(data)), 1)

@@ -19,7 +19,9 @@ from metricsd.commands import BadCommand, run
 from metricsd.disk import Disk
 from metricsd.filenames import UNFINISHED, file_number, replaced_names, segment_name, snapshot_name
 from metricsd.journal import End, JournalError
-from metricsd.records import Data, read_record, records_behind
+from metricsd.lines import BLOCK_BYTES
+from metricsd.records import Data, read_records, records_behind
+from metricsd.session import PUT_START
 from metricsd.store import Store
 
 logger = logging.getLogger("metricsd")
@@ -74,6 +76,8 @@ class Recovery:
         self._store = store
         self._damage = damage
         self._last_lines = b""
+        self._gathered: List[bytes] = []
+        self._gathered_bytes = 0
         self._puts = 0
         self._size = 0
         self._damaged = False
@@ -93,6 +97,7 @@ class Recovery:
                 end, whole = End(piece.number, length, length), not torn
             if torn:
                 break
+        self._run_gathered()
         unfinished = [name for name in names if name.endswith(UNFINISHED)]
         for name in [*unfinished, *replaced_names(names, base)]:
             self._disk.remove_if_there(name)
@@ -145,12 +150,13 @@ class Recovery:
         data = self._disk.read(name)
         end = len(data) if length is None else length
         place = 0
-        while place < end:
-            record = read_record(data, place)
-            if record is not None and record.end <= end:
-                self._run(record.lines)
+        while True:
+            for record in read_records(data, place, end):
+                self._gather(record.lines)
                 place = record.end
-            elif was_safe(data, place):
+            if place >= end:
+                break
+            if was_safe(data, place):
                 self._complain(f"{name} is damaged at byte {place}")
                 place = next((later.start for later in records_behind(data, place)), end)
             else:
@@ -163,24 +169,38 @@ class Recovery:
         self._size += end
         return place, False
 
-    def _run(self, lines: bytes) -> None:
-        """Run the lines of a record; if they are puts, as clients' are run."""
+    def _gather(self, lines: bytes) -> None:
+        """Take the lines of a record; puts wait for others, as a large block is cheaper to run."""
         self._last_lines = lines
-        if lines == END_LINE or FOLLOWS.match(lines):
+        if lines.startswith(PUT_START) or not (lines == END_LINE or FOLLOWS.match(lines)):
+            self._gathered.append(lines)
+            self._gathered_bytes += len(lines)
+            if self._gathered_bytes > BLOCK_BYTES:
+                self._run_gathered()
+
+    def _run_gathered(self) -> None:
+        """Run puts as those of clients are run."""
+        if not self._gathered:
             return
+        lines = b"".join(self._gathered)
+        self._gathered.clear()
+        self._gathered_bytes = 0
         self._puts += lines.count(b"\n")
         if not put_block(self._store, lines):
             for line in BytesIO(lines):
-                try:
-                    run(self._store, line.decode().split())
-                except BadCommand:
-                    raise JournalError(
-                        f"the journal in {self._disk.folder} holds a line that this version does "
-                        f"not know: {line[:100]!r}; start the version that wrote it"
-                    ) from None
+                self._run_line(line)
         if time.monotonic() > self._said + PROGRESS_SECONDS:
             self._said = time.monotonic()
             logger.info("journal: %d puts read", self._puts)
+
+    def _run_line(self, line: bytes) -> None:
+        try:
+            run(self._store, line.decode().split())
+        except BadCommand:
+            raise JournalError(
+                f"the journal in {self._disk.folder} holds a line that this version does not know: "
+                f"{line[:100]!r}; start the version that wrote it"
+            ) from None
 
     def _complain(self, what: str) -> None:
         """Raise JournalError about damage, or go on if that is wanted."""
@@ -204,7 +224,7 @@ def _safe_before_the_end(data: Data, place: int) -> bool:
 
 def _follows(data: Data) -> Optional[End]:
     """Which segment one follows, as its first record says; None if there is none."""
-    first = read_record(data, 0)
+    first = next(read_records(data, 0, len(data)), None)
     match = first and FOLLOWS.match(first.lines)
     return End(*map(int, match.groups())) if match else None
 

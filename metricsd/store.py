@@ -47,10 +47,11 @@ class Store:
         self.room = self._limit  # for so many more points
         self.kept_replies = KeptReplies()  # to gets; derived from the series
 
-    def put(self, key: str, value: float, timestamp: int) -> None:
+    def put(self, key: str, value: float, timestamp: int, _line: bytes = b"") -> None:
         """Store one measurement; ``timestamp`` must fit in 64 bits.
 
-        Raises StoreError if there is no room for one more point.
+        Raises StoreError if there is no room for one more point. The line that it came in is for
+        the ledger, which stands in for a store.
         """
         if self.room <= 0 and not self.has(key, timestamp):
             raise StoreError("store is full")
@@ -59,10 +60,7 @@ class Store:
     def put_many(
         self, keys: List[str], values: List[float], timestamps: List[int], _lines: bytes = b""
     ) -> None:
-        """Store measurements in their order, as ``put`` does each; there must be room for all.
-
-        The lines that they came in are for the ledger, which stands in for a store.
-        """
+        """Store measurements in their order, as ``put`` does each; there must be room for all."""
         series = map(self._series.__getitem__, keys)
         self.room -= len(keys) - put_each(series, timestamps, values)
 

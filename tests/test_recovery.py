@@ -9,7 +9,7 @@ import pytest
 from metricsd import recovery
 from metricsd.commit import Commit
 from metricsd.journal import JournalError
-from metricsd.records import read_record, records_behind, write_record
+from metricsd.records import read_records, records_behind, write_record
 from metricsd.recovery import SECTOR_BYTES, recover
 from metricsd.store import Store
 from tests.fake_disk import FakeDisk, File
@@ -55,13 +55,9 @@ def flipped(data: bytes, place: int, mask: int = 0x10) -> bytes:
 
 def ends(data: bytes) -> List[int]:
     """Where each record ends."""
-    found, place = [0], 0
-    while place < len(data):
-        record = read_record(data, place)
-        assert record is not None
-        place = record.end
-        found.append(place)
-    return found
+    found = [record.end for record in read_records(data, 0, len(data))]
+    assert found[-1] == len(data)
+    return [0, *found]
 
 
 def test_a_journal_cut_at_every_byte_loads_what_is_whole() -> None:
@@ -174,13 +170,14 @@ def test_a_line_of_another_version_is_told() -> None:
 
 
 def test_a_long_recovery_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO), mock.patch.object(recovery, "PROGRESS_SECONDS", -1.0):
-        loaded(written(batches=3))
+    with caplog.at_level(logging.INFO), mock.patch.object(
+        recovery, "PROGRESS_SECONDS", -1.0
+    ), mock.patch.object(recovery, "BLOCK_BYTES", 40):
+        loaded(written(batches=5))
     assert [line.split(" in ")[0] for line in caplog.messages] == [
-        "journal: 1 puts read",
-        "journal: 2 puts read",
         "journal: 3 puts read",
-        "journal: 3 puts read",
+        "journal: 5 puts read",
+        "journal: 5 puts read",
     ]
 
 
@@ -192,5 +189,6 @@ def test_records() -> None:
     found = list(records_behind(data, 0))
     assert [(record.synced, record.lines) for record in found] == list(lines.items())
     assert found[-1].end == len(data)
-    assert read_record(data, 0) is None
-    assert read_record(b"", 0) is None
+    assert not list(read_records(data, 0, len(data)))
+    assert list(read_records(data, len("junk"), len(data))) == found
+    assert list(read_records(data, len("junk"), len(data) - 1)) == found[:-1]
