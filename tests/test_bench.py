@@ -204,6 +204,39 @@ sys.exit(compare.main())
     assert (tmp_path / "cpu.svg").exists() or "matplotlib is not installed" in said
 
 
+def test_what_durability_costs_in_small(tmp_path: Path) -> None:
+    """Every step of bench/durability.py with our server alone, for a moment each."""
+    program = """
+import sys
+import durability, servers
+durability.pin = servers.pin = lambda *_: None
+durability.QUICK = durability.Settings(1, 0.05, 2000, rewritten=5000, snapshot_points=200000)
+durability.OTHERS_SECONDS = 0.2
+durability.SETTLING_SECONDS = 0.1
+found = durability.servers()[:4]
+missing = servers.Peer("other", [], missing="get it somewhere")
+durability.servers = lambda: [*found, missing]
+sys.argv[1:] = ["--quick", "--out", sys.argv[1]]
+sys.exit(durability.main())
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=str(ROOT / "bench"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=50,
+    )
+    said = process.stderr.decode()
+    assert process.returncode == 0, said
+    assert "other skipped: get it somewhere" in said
+    table = process.stdout.decode()
+    for name in ("none", "never", "everysec", "always"):
+        assert re.search(rf"\| 50 clients, pipeline 1 \| metricsd, {name} \| [\d,]+ \|", table)
+    assert re.search(r"\| start-up with 2,000 points, put one at a time \| [\d.]+ s \|", table)
+    assert re.search(r"others' p99.9 while .* \| [\d.]+ ms \|", table)
+    assert (tmp_path / "durability.md").read_text(encoding="utf-8").strip() == table.strip()
+
+
 def test_a_load_too_short_for_the_clock_has_no_ratio() -> None:
     program = """
 import compare
