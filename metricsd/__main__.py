@@ -15,6 +15,7 @@ from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import ListenError
 from metricsd.recovery import DAMAGE_POLICIES, STOP
 from metricsd.server import MAX_CONNECTIONS, run_server
+from metricsd.trace import Trace
 from metricsd.version import __version__
 
 # In a unit of time.
@@ -61,6 +62,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             journal=options.journal,
             fsync=options.fsync,
             journal_damage=options.journal_damage,
+            tell=Trace(sys.stderr) if options.trace else None,
         )
     except (ListenError, JournalError) as error:
         print(f"metricsd: {error}", file=sys.stderr)
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         help="whether a damaged journal stops the start, or what is whole is loaded (%(default)s)",
     )
     option("--log-level", choices=LOG_LEVELS, default="info", help="how much to log (%(default)s)")
+    option("--trace", action="store_true", help="tell each step of the loop, to read along (off)")
     option("--version", action="version", version="metricsd " + __version__)
     return parser
 

@@ -20,6 +20,7 @@ from metricsd.journal import ALWAYS, FSYNC_POLICIES
 from metricsd.ledger import AnyStore
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import Address, Listener, format_address
+from metricsd.observer import Observer, Tell
 from metricsd.reactor import Reactor
 from metricsd.recovery import DAMAGE_POLICIES, STOP
 from metricsd.retention import Retention
@@ -47,7 +48,8 @@ class Server:
     ``max_connections`` clients are served at a time, more wait. A request line is at most
     ``max_line_bytes`` long. A connection with nothing pending is closed after ``idle_timeout``
     seconds (None: never). At most ``max_points`` points are stored (None: any number); they are
-    dropped when they are ``retention`` seconds old (None: never).
+    dropped when they are ``retention`` seconds old (None: never). ``tell`` is called with each step
+    of the loop (None: nobody observes it).
 
     ``journal`` is a folder in which puts are kept (None: they are gone when the server ends). What
     is there is loaded first. They are synced as ``fsync`` says: ``always`` before the reply to them
@@ -73,6 +75,7 @@ class Server:
         journal_damage: str = STOP,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        tell: Optional[Tell] = None,
     ) -> None:
         limits = (max_connections, max_line_bytes, idle_timeout, max_points, retention)
         if not all(limit is None or 0 < limit < math.inf for limit in limits):
@@ -82,11 +85,18 @@ class Server:
         self._max_connections = max_connections
         self._max_line_bytes = max_line_bytes
         self._store = Store()
-        self._puts_go_to: AnyStore = self._store
         self._commit: Optional[Commit] = None
         self._connections: Set[Connection] = set()
         self._clock = clock
-        self._reactor = Reactor(clock)
+        self._connect: Callable[..., Connection] = Connection
+        if tell is None:
+            self._reactor = Reactor(clock)
+        else:
+            observer = Observer(tell)
+            self._reactor = observer.reactor(clock)
+            self._store = observer.store(self._store)
+            self._connect = observer.connect
+        self._puts_go_to: AnyStore = self._store
         self._serving = threading.RLock()  # held by serve_forever
         try:
             if journal is not None:
@@ -126,6 +136,10 @@ class Server:
             self._reactor.run()
             self._finish()
 
+    def turn(self, timeout: Optional[float] = None) -> None:
+        """Take one turn of the loop instead, for who wants to go step by step; see Reactor."""
+        self._reactor.turn(timeout)
+
     def stop(self) -> None:
         """Let ``serve_forever`` end. Does not wait. Safe from any thread and signal handler."""
         self._reactor.stop()
@@ -150,7 +164,7 @@ class Server:
 
     def _open(self, sock: socket.socket, address: Address) -> None:
         session = Session(self._puts_go_to, self._max_line_bytes)
-        self._connections.add(Connection(sock, address, session, self._reactor, self._on_close))
+        self._connections.add(self._connect(sock, address, session, self._reactor, self._on_close))
 
     def _on_close(self, connection: Connection) -> None:
         self._connections.discard(connection)

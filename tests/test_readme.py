@@ -68,14 +68,20 @@ def test_the_one_file_command(tmp_path: Path) -> None:
     assert "def run_server" in path.read_text(encoding="utf-8")
 
 
+def test_the_walkthrough_command(tmp_path: Path) -> None:
+    command = re.findall(r"`python3 (-m metricsd.walkthrough \S+)`", README)[0].split()
+    path = tmp_path / command.pop()
+    subprocess.check_call([sys.executable, *command, str(path)], cwd=str(ROOT))
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
 def test_the_table_of_options_is_complete_and_right() -> None:
     table = dict(re.findall(r"^\| `(--[a-z-]+)` \| (\S+) \|", README, re.MULTILINE))
     for action in command_line._parser()._actions:
         option = action.option_strings[-1]
         if option not in ("--help", "--version"):
-            assert table.pop(option) == (
-                "never" if action.default is None else f"`{action.default}`"
-            )
+            default = "off" if action.default is False else action.default
+            assert table.pop(option) == ("never" if default is None else f"`{default}`")
     assert not table
 
 
