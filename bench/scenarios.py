@@ -11,6 +11,7 @@ import signal
 import socket
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from subject import Client, Subject, close_all
 
 from metricsd.connection import RECEIVE_BYTES
+from metricsd.journal import FSYNC_POLICIES
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.rows import PIECE_BYTES
 from metricsd.server import STOP_SECONDS
@@ -49,6 +51,7 @@ NEAR_ZERO = 0.02  # of a core
 ASLEEP_SECONDS = 5.0  # to fill the buffers of the kernel for all who do not read, and
 SECONDS_A_BYTE = 2e-7  # for what it has taken from them: a put has ten bytes at least
 STORM_GROWTH = 4e6  # bytes that the allocator may keep for itself after very many requests
+KILL_PUTS = 3000  # after so many at most
 SLOPE_SECONDS = 60.0
 SLEEPERS_BUFFERS = 0.3  # seconds in which whoever does not read is blocked
 
@@ -91,10 +94,11 @@ class Size(NamedTuple):
     offsets: int
     fault_uses: int
     soak_seconds: float
+    kills: int
 
 
-FULL = Size(10000, 1000, 20000, 5.0, 3000, 1000000, 100000, RECEIVE_BYTES, 60, 120.0)
-QUICK = Size(300, 50, 500, 1.0, 500, 20000, 5000, 200, 1, 5.0)
+FULL = Size(10000, 1000, 20000, 5.0, 3000, 1000000, 100000, RECEIVE_BYTES, 1000, 120.0, 100)
+QUICK = Size(300, 50, 500, 1.0, 500, 20000, 5000, 200, 1, 5.0, 5)
 
 Progress = Callable[[str], None]
 Findings = Iterator[Finding]
@@ -534,6 +538,47 @@ def browser(size: Size, progress: Progress) -> Findings:
         yield exactly("puts stored from HTTP bodies", stored, 0, "")
 
 
+def kills(size: Size, progress: Progress) -> Findings:
+    """SIGKILL under load at random moments, with a journal: what was acknowledged is there again."""
+    dice = random.Random(1)
+    acknowledged: Dict[bytes, int] = {}  # by key: so many, with the timestamps 0, 1, 2 ...
+    lost = invented = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(size.kills + 1):
+            progress(f"{number} of {size.kills}")
+            with Subject("--journal", folder, "--fsync", dice.choice(FSYNC_POLICIES)) as server:
+                with server.client() as client:
+                    for key, count in acknowledged.items():
+                        rows = client.ask(b"get %s\n" % key).split(b"\n")[1:-2]
+                        lost += max(count - len(rows), 0)
+                        expected = [b"%s %d.0 %d" % (key, n, n) for n in range(len(rows))]
+                        invented += rows != expected
+                keys = [b"%d.%d" % (number, client) for client in range(8)]
+                putters = [
+                    threading.Thread(target=_put, args=(server, k, acknowledged)) for k in keys
+                ]
+                for putter in putters:
+                    putter.start()
+                enough = dice.randrange(1, KILL_PUTS)
+                while sum(acknowledged.get(key, 0) for key in keys) < enough:
+                    time.sleep(0.001)
+                server.process.kill()
+                for putter in putters:
+                    putter.join()
+    yield exactly(f"acknowledged puts lost, of {sum(acknowledged.values()):,}", lost, 0, "")
+    yield exactly("series with a point that was never put", invented, 0, "")
+
+
+def _put(server: Subject, key: bytes, acknowledged: Dict[bytes, int]) -> None:
+    """Put one after the other, or a few at a time, until the server has ended."""
+    count = 0
+    with contextlib.suppress(OSError), server.client() as client:
+        while True:
+            numbers = range(count, count + 1 + count % 3)
+            client.ask(b"".join(b"put %s %d %d\n" % (key, n, n) for n in numbers), len(numbers))
+            count = acknowledged[key] = numbers[-1] + 1
+
+
 SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
     "connections": connections,
     "descriptors": descriptors,
@@ -550,4 +595,5 @@ SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
     "stopping": stopping,
     "browser": browser,
     "soak": soak,
+    "kills": kills,
 }
