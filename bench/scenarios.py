@@ -539,7 +539,7 @@ def browser(size: Size, progress: Progress) -> Findings:
 
 
 def kills(size: Size, progress: Progress) -> Findings:
-    """SIGKILL under load at random moments, with a journal: what was acknowledged is there again."""
+    """SIGKILL at random moments, with a journal: what was acknowledged is there again."""
     dice = random.Random(1)
     acknowledged: Dict[bytes, int] = {}  # by key: so many, with the timestamps 0, 1, 2 ...
     lost = invented = 0
@@ -554,9 +554,8 @@ def kills(size: Size, progress: Progress) -> Findings:
                         expected = [b"%s %d.0 %d" % (key, n, n) for n in range(len(rows))]
                         invented += rows != expected
                 keys = [b"%d.%d" % (number, client) for client in range(8)]
-                putters = [
-                    threading.Thread(target=_put, args=(server, k, acknowledged)) for k in keys
-                ]
+                arguments = [(server, key, acknowledged) for key in keys]
+                putters = [threading.Thread(target=_put, args=each) for each in arguments]
                 for putter in putters:
                     putter.start()
                 enough = dice.randrange(1, KILL_PUTS)

@@ -17,7 +17,7 @@ from metricsd.commands import PUT
 from metricsd.disk import Disk
 from metricsd.filenames import UNFINISHED, replaced_names, snapshot_name
 from metricsd.journal import Journal
-from metricsd.reactor import Reactor
+from metricsd.reactor import LOG_SECONDS, Reactor
 from metricsd.records import write_record
 from metricsd.recovery import END_LINE
 from metricsd.rows import rows
@@ -67,6 +67,7 @@ class Compaction:
         self._running: Optional[Future[None]] = None
         self._file: Optional[int] = None
         self._busy = self._again = False
+        self._next_log = reactor.now
 
     def written(self, puts: int, size: int) -> None:
         """So many puts have been added, with so many bytes."""
@@ -98,12 +99,17 @@ class Compaction:
                 self._finish(0.0)
                 return
             except Exception as error:
-                bug = not isinstance(error, OSError)
-                logger.error("journal: cannot write a snapshot: %s", error, exc_info=bug)
+                self._complain(error)
                 self._again = True
                 self._finish(SNAPSHOT_RETRY_SECONDS)
                 return
         self._reactor.call_later(LOOK_SECONDS, self._go_on)
+
+    def _complain(self, error: Exception) -> None:
+        if self._reactor.now >= self._next_log:
+            self._next_log = self._reactor.now + LOG_SECONDS
+            bug = not isinstance(error, OSError)
+            logger.error("journal: cannot write a snapshot: %s", error, exc_info=bug)
 
     def _next_job(self) -> Job:
         """Raises what the last job has raised, or StopIteration."""
