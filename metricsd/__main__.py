@@ -13,6 +13,7 @@ from typing import Any, List, Optional
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import ListenError
 from metricsd.server import MAX_CONNECTIONS, run_server
+from metricsd.trace import Trace
 from metricsd.version import __version__
 
 # In a unit of time.
@@ -56,6 +57,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             idle_timeout=options.idle_timeout,
             max_points=options.max_points,
             retention=options.retention,
+            tell=Trace(sys.stderr) if options.trace else None,
         )
     except ListenError as error:
         print(f"metricsd: {error}", file=sys.stderr)
@@ -108,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         help="drop points when their timestamps are so old, like 90s, 15m, 24h or 7d (never)",
     )
     option("--log-level", choices=LOG_LEVELS, default="info", help="how much to log (%(default)s)")
+    option("--trace", action="store_true", help="tell each step of the loop, to read along (off)")
     option("--version", action="version", version="metricsd " + __version__)
     return parser
 

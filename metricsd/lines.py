@@ -34,6 +34,11 @@ class LineBuffer:
         return not self._buffer and not self.skipping
 
     @property
+    def waiting(self) -> bytes:
+        """What was fed and has not been handed out."""
+        return bytes(self._buffer)
+
+    @property
     def inside_line(self) -> bool:
         """Whether a line has begun that is not blank so far and whose end has not arrived."""
         return self.skipping or bool(self._buffer.decode("utf-8", "replace").split())

@@ -73,11 +73,15 @@ class Reactor:
     So one commit serves all clients of a turn.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        selector: Optional[selectors.BaseSelector] = None,
+    ) -> None:
         self.commit: Callback = _nothing
         self.now = clock()  # in seconds, as it was when this turn began
         self._clock = clock
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.DefaultSelector() if selector is None else selector
         self._after_commit: List[Callback] = []
         self.after_commit = self._after_commit.append  # call once, in the last phase of this turn
         self._timers: List[Tuple[float, int, Callback]] = []  # a heap: the next one comes first

@@ -17,6 +17,7 @@ from metricsd.connection import Connection
 from metricsd.idle import IdleSweep
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.listener import Address, Listener, format_address
+from metricsd.observer import Observer, Tell
 from metricsd.reactor import Reactor
 from metricsd.retention import Retention
 from metricsd.session import Session
@@ -43,7 +44,8 @@ class Server:
     ``max_connections`` clients are served at a time, more wait. A request line is at most
     ``max_line_bytes`` long. A connection with nothing pending is closed after ``idle_timeout``
     seconds (None: never). At most ``max_points`` points are stored (None: any number); they are
-    dropped when they are ``retention`` seconds old (None: never).
+    dropped when they are ``retention`` seconds old (None: never). ``tell`` is called with each step
+    of the loop (None: nobody observes it).
 
     Raises ListenError, an OSError, if it can't listen on ``host`` and ``port``; port 0 takes any
     that is free, see ``address``. Raises ValueError for a bad limit.
@@ -60,6 +62,7 @@ class Server:
         retention: Optional[float] = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        tell: Optional[Tell] = None,
     ) -> None:
         limits = (max_connections, max_line_bytes, idle_timeout, max_points, retention)
         if not all(limit is None or 0 < limit < math.inf for limit in limits):
@@ -69,7 +72,14 @@ class Server:
         self._store = Store(max_points)
         self._connections: Set[Connection] = set()
         self._clock = clock
-        self._reactor = Reactor(clock)
+        self._connect: Callable[..., Connection] = Connection
+        if tell is None:
+            self._reactor = Reactor(clock)
+        else:
+            observer = Observer(tell)
+            self._reactor = observer.reactor(clock)
+            self._store = observer.store(self._store)
+            self._connect = observer.connect
         self._serving = threading.RLock()  # held by serve_forever
         try:
             self._listener = Listener(host, port, self._reactor, self._has_room, self._open)
@@ -103,6 +113,10 @@ class Server:
             self._reactor.run()
             self._finish()
 
+    def turn(self, timeout: Optional[float] = None) -> None:
+        """Take one turn of the loop instead, for who wants to go step by step; see Reactor."""
+        self._reactor.turn(timeout)
+
     def stop(self) -> None:
         """Let ``serve_forever`` end. Does not wait. Safe from any thread and signal handler."""
         self._reactor.stop()
@@ -126,7 +140,7 @@ class Server:
 
     def _open(self, sock: socket.socket, address: Address) -> None:
         session = Session(self._store, self._max_line_bytes)
-        self._connections.add(Connection(sock, address, session, self._reactor, self._on_close))
+        self._connections.add(self._connect(sock, address, session, self._reactor, self._on_close))
 
     def _on_close(self, connection: Connection) -> None:
         self._connections.discard(connection)

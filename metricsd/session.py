@@ -68,6 +68,13 @@ class Session:
         """Whether nothing is pending: no reply to make, no line begun."""
         return not self.unfinished and not self._lines.inside_line
 
+    @property
+    def waiting(self) -> bytes:
+        """The input that is left: an unfinished line, or lines that wait for room."""
+        lines = self._lines_left
+        left = lines.getvalue()[lines.tell() :] if isinstance(lines, BytesIO) else b""
+        return left + self._lines.waiting
+
     def receive(self, data: bytes, more_waiting: bool = False) -> bytes:
         """Take an arrival, or part of one if there is ``more_waiting``; b"" is the end of input."""
         whole_lines = data[-1:] == b"\n" and len(data) <= self._block_bytes

@@ -73,9 +73,8 @@ def test_the_table_of_options_is_complete_and_right() -> None:
     for action in command_line._parser()._actions:
         option = action.option_strings[-1]
         if option not in ("--help", "--version"):
-            assert table.pop(option) == (
-                "never" if action.default is None else f"`{action.default}`"
-            )
+            default = "off" if action.default is False else action.default
+            assert table.pop(option) == ("never" if default is None else f"`{default}`")
     assert not table
 
 
