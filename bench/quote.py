@@ -8,8 +8,10 @@ In the Markdown a comment says what follows it:
     <!-- code metricsd/reactor.py Reactor.turn -->    functions, classes, constants, by their names
     <!-- table bench/README.md Where the time goes -->    the first table under a heading
     <!-- output python3 bench/exhibits/pushing.py -->    what a command prints
+    <!-- transcript python3 bench/exhibits/large_get.py -->    the same, and any number may vary
 
-In an output, a number after ~ was measured: another number in its place is no difference.
+In an output, a number after ~ was measured, and a port was free: another in its place is no
+difference.
 """
 
 import argparse
@@ -29,10 +31,11 @@ RUN_SECONDS = 30
 
 # A comment, and below it a fenced block or a table, if there is one already.
 QUOTATION = re.compile(
-    r"^<!-- (code|table|output) (.+?) -->\n((?:```\w+\n.*?^```\n)|(?:\|.*\n)+)?",
+    r"^<!-- (code|table|output|transcript) (.+?) -->\n((?:```\w+\n.*?^```\n)|(?:\|.*\n)+)?",
     re.MULTILINE | re.DOTALL,
 )
-MEASURED = re.compile(r"~[\d,.]*\d")
+MEASURED = re.compile(r"(?<=~)[\d,.]*\d|(?<=127\.0\.0\.1:)\d+")
+NUMBER = re.compile(r"\d+")
 
 
 class QuoteError(Exception):
@@ -52,7 +55,8 @@ class Quotation(NamedTuple):
 
     def parted(self, fresh: str) -> bool:
         """Whether text and source differ, but for what was measured."""
-        return MEASURED.sub("~", self.text) != MEASURED.sub("~", fresh)
+        varies = NUMBER if self.kind == "transcript" else MEASURED
+        return varies.sub("0", self.text) != varies.sub("0", fresh)
 
 
 def quotations(text: str) -> Iterator[Quotation]:
@@ -108,7 +112,7 @@ def output(source: str) -> str:
     return "```text\n" + said + "```\n"
 
 
-SOURCES = {"code": code, "table": table, "output": output}
+SOURCES = {"code": code, "table": table, "output": output, "transcript": output}
 
 
 def _read(path: str) -> str:
