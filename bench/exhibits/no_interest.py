@@ -5,7 +5,6 @@ event; the system takes that without complaint, and so does Python since 3.7.
 """
 
 import socket
-import sys
 import time
 from typing import Any, Callable
 
@@ -36,11 +35,11 @@ def turns_beside_a_pause(pause: Callable[[Watch], None]) -> str:
 
 def interest_in_nothing(watch: Watch) -> None:
     """Stay registered, for no event."""
-    if sys.version_info >= (3, 7):
+    epoll: Any = getattr(watch._selector, "_epoll", None)  # of Python 3.6, whose selector refuses
+    if epoll is None:
         watch.change(0)
-    else:  # the selectors module of 3.6 refuses; the system does not
-        selector: Any = watch._selector
-        selector._epoll.modify(watch._socket.fileno(), 0)
+    else:
+        epoll.modify(watch._socket.fileno(), 0)
 
 
 def main() -> None:
