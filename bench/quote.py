@@ -31,7 +31,7 @@ RUN_SECONDS = 30
 
 # A comment, and below it a fenced block or a table, if there is one already.
 QUOTATION = re.compile(
-    r"^<!-- (code|table|output|transcript) (.+?) -->\n((?:```\w+\n.*?^```\n)|(?:\|.*\n)+)?",
+    r"^<!-- (code|table|output|transcript) (.+?) -->\n((?:```\w+\n.*?^```\n)|(?:\|[^\n]*\n)+)?",
     re.MULTILINE | re.DOTALL,
 )
 MEASURED = re.compile(r"(?<=~)[\d,.]*\d|(?<=127\.0\.0\.1:)\d+")
@@ -83,7 +83,7 @@ def code(source: str) -> str:
     parts = [_definition(tree, lines, name) for name in names]
     if None in parts or not parts:
         raise QuoteError(f"{path} has no {names[parts.index(None)] if names else 'names here'}")
-    return "```python\n" + "\n\n".join(filter(None, parts)) + "\n```\n"
+    return "```python\n" + "\n\n\n".join(filter(None, parts)) + "\n```\n"
 
 
 def table(source: str) -> str:
@@ -150,8 +150,8 @@ def _named(tree: Optional[ast.AST], name: str) -> Optional[ast.stmt]:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found[node.name] = node
         elif isinstance(node, ast.Assign):
-            for target in node.targets:
-                found[getattr(target, "id", "")] = node
+            for target in node.targets:  # of NAME[key] = value, the name
+                found[getattr(getattr(target, "value", target), "id", "")] = node
         elif isinstance(node, ast.AnnAssign):
             found[getattr(node.target, "id", "")] = node
     return found.get(name)
