@@ -68,6 +68,13 @@ def test_the_one_file_command(tmp_path: Path) -> None:
     assert "def run_server" in path.read_text(encoding="utf-8")
 
 
+def test_the_walkthrough_command(tmp_path: Path) -> None:
+    command = re.findall(r"`python3 (-m metricsd.walkthrough \S+)`", README)[0].split()
+    path = tmp_path / command.pop()
+    subprocess.check_call([sys.executable, *command, str(path)], cwd=str(ROOT))
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
 def test_the_table_of_options_is_complete_and_right() -> None:
     table = dict(re.findall(r"^\| `(--[a-z-]+)` \| (\S+) \|", README, re.MULTILINE))
     for action in command_line._parser()._actions:

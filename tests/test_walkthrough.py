@@ -1,220 +1,277 @@
-"""What the walkthrough says is so: its quotations are the code's, its commands run."""
+"""The page that plays a session: what is recorded and written, and how a browser shows it."""
 
+import ast
+import json
 import re
+import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 import pytest
 
-import metricsd
-from tests.conftest import running
+from metricsd import walkthrough
+from metricsd.captions import CAPTIONS, CLIENT_TURN, caption
+from metricsd.observer import Step
+from metricsd.recording import Frame, Recording
+from metricsd.walkthrough import TEMPLATE, page, record
+from tests.test_command_line import ROOT
 
-ROOT = Path(metricsd.__file__).parent.parent
-WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
-
-QUOTED = re.findall(r"^<!-- (code|table|output|transcript) (.+) -->$", WALKTHROUGH, re.MULTILINE)
-COMMANDS = "".join(re.findall(r"```sh\n(.*?)```", WALKTHROUGH, re.DOTALL)).splitlines()
-OUTPUTS = [source for kind, source in QUOTED if kind in ("output", "transcript")]
-
-
-def quote(text: str, *options: str, path: str = "") -> Tuple[int, str, str]:
-    """Run bench/quote.py on a text in a file; its exit code, what it says, the text then."""
-    program = """
-import pathlib, sys
-import quote
-quote.TEXT = pathlib.Path(sys.argv.pop(1))
-sys.exit(quote.main())
-"""
-    Path(path).write_text(text, encoding="utf-8")
-    process = subprocess.run(
-        [sys.executable, "-c", program, path, *options],
-        cwd=str(ROOT / "bench"),
-        stderr=subprocess.PIPE,
-        timeout=50,
-    )
-    return process.returncode, process.stderr.decode(), Path(path).read_text(encoding="utf-8")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PACKAGE = ROOT / "metricsd"
 
 
-def test_nothing_has_parted_from_its_source() -> None:
-    """The code, the tables, and what every exhibit and exercise prints: they are run."""
-    process = subprocess.run(
-        [sys.executable, "bench/quote.py", "--check"],
-        cwd=str(ROOT),
-        stderr=subprocess.PIPE,
-        timeout=50,
-    )
-    assert process.returncode == 0, process.stderr.decode()
+@pytest.fixture(scope="module", name="recording")
+def _recording() -> Recording:
+    return record()
 
 
-def test_nothing_is_quoted_by_hand() -> None:
-    by_hand = re.sub(
-        r"^<!-- (?:code|output|transcript) [^\n]+ -->\n```\w+\n.*?^```\n"
-        r"|^<!-- table [^\n]+ -->\n(?:\|[^\n]*\n)+",
-        "",
-        WALKTHROUGH,
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    assert len(QUOTED) >= 20
-    assert set(re.findall(r"^```(\w+)$", by_hand, re.MULTILINE)) == {"mermaid", "sh"}
-    assert not re.search(r"^\||^<!-- (?!TODO)", by_hand, re.MULTILINE)
+@pytest.fixture(name="frames")
+def _frames(recording: Recording) -> List[Frame]:
+    return recording.frames
 
 
-def test_every_output_has_its_command_above_it() -> None:
-    for source in OUTPUTS:
-        assert source in COMMANDS
-        assert WALKTHROUGH.index(f"\n{source}\n```") < WALKTHROUGH.index(f" {source} -->")
+def whats(frames: List[Frame]) -> List[str]:
+    return [f"{frame['who']} {frame['what']}" for frame in frames]
 
 
-def test_every_exhibit_and_exercise_is_shown() -> None:
-    for folder in ("exhibits", "exercises"):
-        for path in (ROOT / "bench" / folder).glob("*.py"):
-            assert path.name == "removal.py" or f"python3 bench/{folder}/{path.name}" in OUTPUTS
+def scene(recording: Recording, title: str) -> List[Frame]:
+    number = recording.scenes.index(title)
+    return [frame for frame in recording.frames if frame["scene"] == number]
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(OUTPUTS)))
-def test_a_command(command: str) -> None:
-    words = command.split()
-    if words[:3] == ["python3", "-m", "metricsd"]:
-        serve([sys.executable, *words[1:], "--port", "0"])
-    elif words[0] == "nc":
-        talk_with(words)
-    else:
-        assert words[:3] == ["python3", "bench/why.py", "--only"]
-        program = "import why; assert %r in [peer.name for peer in why.stages()]" % words[3]
-        subprocess.check_call([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
+def test_a_put_goes_through_every_lane(recording: Recording) -> None:
+    frames = scene(recording, "A put")
+    assert whats(frames) == [
+        "listener listening",
+        "c1 connects", "loop ready", "c1 opened",
+        "c1 sends", "loop ready", "c1 received", "store put", "c1 answered", "c1 queued", "c1 sent",
+        "c1 reads",
+    ]  # fmt: skip
+    lanes = ("inbound", "input", "output", "outbound", "received")
+    filled = [
+        [lane for lane in lanes if client[lane][0]]
+        for frame in frames[1:]
+        for client in frame["clients"]
+    ]
+    assert filled == [
+        [], [], [],
+        ["inbound"], ["inbound"], ["input"], ["input"], [], ["output"], ["outbound"],
+        ["received"],
+    ]  # fmt: skip
+    assert [bool(frame["store"]) for frame in frames] == [False] * 7 + [True] * 5
 
 
-def serve(words: List[str]) -> None:
-    with subprocess.Popen(words, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
-        assert process.stderr is not None
-        assert b" listening  on 127.0.0.1:" in process.stderr.readline()
-        process.kill()
+def test_the_other_scenes_show_what_they_say(recording: Recording) -> None:
+    batch = scene(recording, "Three puts at once")
+    assert [frame["title"] for frame in batch if frame["who"] == "store"] == [
+        "3 points are stored, as one batch"
+    ]
+    cut = scene(recording, "A request cut in two")
+    assert [frame["clients"][0]["input"] for frame in cut if frame["what"] == "answered"] == [
+        [5, "get c"],
+        [0, ""],
+    ]
+    mistake = scene(recording, "A mistake")
+    assert mistake[-1]["clients"][1]["received"] == [21, "error\nwrong command\n\n"]
+    both = scene(recording, "Two clients in one turn")
+    assert len({frame["turn"] for frame in both if frame["trace"]}) == 1
+    order = [what for what in whats(both) if what.split()[1] in ("received", "sent")]
+    assert sorted(order[:2]) == ["c1 received", "c2 received"]
+    assert sorted(order[2:]) == ["c1 sent", "c2 sent"]
+    half = whats(scene(recording, "Half a goodbye"))
+    assert half[:2] == ["c2 sends", "c2 ends"]
+    assert half[-3:] == ["c2 received", "c2 dropped", "c2 closed"]
 
 
-def talk_with(words: List[str]) -> None:
-    assert words[1:] == ["127.0.0.1", "8888"]
-    with running() as server:
-        try:
-            process = subprocess.Popen(
-                [words[0], *map(str, server.address)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-        except FileNotFoundError:
-            pytest.skip(f"there is no {words[0]} here")
-        with process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(b"put cpu 1 1\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == b"ok\n"
-            process.kill()
+def test_a_large_reply_flips_the_interest(recording: Recording) -> None:
+    frames = scene(recording, "A reply larger than the socket")
+    told = whats(frames)
+    sleep = told.index("loop sleeps")
+    sent, talking = frames[sleep - 2], frames[sleep - 1]
+    assert sent["title"].startswith("The kernel takes only ")
+    assert talking["what"] == "talking"
+    slow = talking["clients"][2]
+    assert slow["interest"] == "talking"
+    assert slow["output"][0] > 0 and slow["outbound"][0] > 0
+    assert "c1 reads" in told[sleep:]  # the others are served meanwhile
+    assert told[-1] in ("c3 listening", "c3 reads")
+    assert frames[-1]["clients"][2]["interest"] == "listening"
+    pulled = whats(scene(recording, "A reply that is pulled"))
+    assert pulled.count("c3 queued") > 2
+    assert pulled.count("c3 talking") == pulled.count("c3 listening") == 1
 
 
-def test_its_links_lead_somewhere() -> None:
-    headings = re.findall(r"^#+ (.*)$", WALKTHROUGH, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    for link in re.findall(r"\]\(([^)]+)\)", WALKTHROUGH):
-        path, _, anchor = link.partition("#")
-        if not link.startswith("https://"):
-            assert (ROOT / "metricsd" / path).exists(), link
-            assert path or anchor in anchors, link
+def test_it_ends_as_it_began(frames: List[Frame]) -> None:
+    last = frames[-1]
+    assert [client["interest"] for client in last["clients"]] == ["closed", "closed", "listening"]
+    for client in last["clients"]:
+        assert not any(client[lane][0] for lane in ("inbound", "input", "output", "outbound"))
 
 
-def test_the_picture_of_the_ways_is_of_the_table() -> None:
-    table = (ROOT / "bench" / "results" / "why.md").read_text(encoding="utf-8")
-    figures = set(re.findall(r"\d[\d.,]*|never", table.split("|---", 1)[1]))
-    assert len(figures) > 10
-    picture = (ROOT / "bench" / "results" / "why.svg").read_text(encoding="utf-8")
-    drawn = set(re.findall(r"<!-- ([^ ]+) -->", picture))
-    assert figures - drawn <= {"5", "50", "100", "100,000", "1,100"}  # of the first column
+def test_it_is_the_same_each_time(frames: List[Frame]) -> None:
+    assert whats(record().frames) == whats(frames)
 
 
-WAYS = """
-import sys
-import servers, why
-why.pin = servers.pin = lambda *_: None
-why.PATIENCE = 0.1
-why.IDLE_CLIENTS, why.IDLE_SECONDS, why.MEMORY_CLIENTS, why.MANY_CLIENTS = 5, 0.1, 5, 10
-why.BURST_CLIENTS, why.BURSTS, why.POINTS = 3, 2, 1000
-why.QUIET_SECONDS, why.BUSY_SECONDS = 0.05, 0.2
-sys.argv[1:] = ["--out", sys.argv[2], "--only", sys.argv[1]]
-sys.exit(why.main())
-"""
+def test_every_step_has_a_caption_and_every_caption_a_place_in_the_code(
+    frames: List[Frame],
+) -> None:
+    assert all(frame["title"] and frame["text"] for frame in frames)
+    for frame in frames:
+        assert "{" not in frame["title"] + frame["text"]
+    for found in CAPTIONS.values():
+        file, name = found.code.split()
+        assert name in definitions(PACKAGE / file)
+        assert len(found.text) <= 230
 
 
-def test_the_ways_in_small(tmp_path: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", WAYS, "blocking", str(tmp_path)],
-        cwd=str(ROOT / "bench"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        timeout=50,
-    )
-    said = process.stderr.decode()
-    assert process.returncode == 0, said
-    table = process.stdout.decode()
-    assert "| a put beside a silent client, ms | **never** |" in table
-    assert "| memory a client, KiB | - |" in table
-    assert (tmp_path / "why.md").read_text(encoding="utf-8").endswith(table)
-    assert (tmp_path / "why.svg").exists() or "matplotlib is not installed" in said
-
-
-def test_a_way_that_is_none() -> None:
-    process = subprocess.run(
-        [sys.executable, "why.py", "--only", "nobody"],
-        cwd=str(ROOT / "bench"),
-        stderr=subprocess.PIPE,
-        timeout=20,
-    )
-    assert process.returncode == 2
-    assert b"Traceback" not in process.stderr
-
-
-def test_quotations_are_written_and_checked(tmp_path: Path) -> None:
-    path = str(tmp_path / "text.md")
-    text = "Before\n\n<!-- code metricsd/commands.py OK BadCommand -->\n\nafter\n"
-    assert quote(text, "--check", path=path)[0] == 1
-    code, said, written = quote(text, path=path)
-    assert (code, said) == (0, "")
-    assert 'OK = b"ok\\n\\n"\n\n\nclass BadCommand(Exception):\n    """' in written
-    assert written.startswith("Before\n\n") and written.endswith("```\n\nafter\n")
-    assert quote(written, "--check", path=path) == (0, "", written)
-    changed = written.replace("mistake", "fault")
-    assert quote(changed, "--check", path=path) == (
-        1,
-        "quote: code metricsd/commands.py OK BadCommand: is not what stands there\n",
-        changed,
-    )
+def definitions(path: Path) -> Set[str]:
+    """Functions, and methods with their class."""
+    names: Set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{part.name}" for part in node.body if hasattr(part, "name")}
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    return names
 
 
 @pytest.mark.parametrize(
-    "source",
+    "step, start",
     [
-        "code metricsd/commands.py nothing",
-        "code metricsd/commands.py",
-        "code metricsd/nothing.py name",
-        "table README.md Nothing",
-        "output python3 bench/nothing.py",
+        (Step(1, "c1", "peeked", "more waits in the kernel", b""), "A look"),
+        (Step(1, "c1", "sent", "nothing for now", b""), "The kernel takes nothing"),
+        (Step(1, "loop", "committed", "", b""), "The turn is committed"),
+        (Step(1, "loop", "timer", "IdleSweep._begin", b""), "loop: timer IdleSweep._begin"),
+        (Step(CLIENT_TURN, "c1", "waves", "", b""), "c1: waves"),
     ],
 )
-def test_what_is_not_there_can_not_be_quoted(tmp_path: Path, source: str) -> None:
-    text = f"<!-- {source} -->\n"
-    for options in ((), ("--check",)):
-        code, said, written = quote(text, *options, path=str(tmp_path / "text.md"))
-        assert code == 1
-        assert said.startswith("quote: ") and said.count("\n") == 1
-        assert written == text
+def test_captions_of_what_is_not_in_the_session(step: Step, start: str) -> None:
+    assert caption(step).title.startswith(start)
 
 
-def test_measured_numbers_may_differ_and_others_may_not(tmp_path: Path) -> None:
-    path = str(tmp_path / "text.md")
-    says = """<!-- output python3 -c "print('~1,2.5 x 3 127.0.0.1:80')" -->\n```text\n%s\n```\n"""
-    assert quote(says % "~7 x 3 127.0.0.1:8080", "--check", path=path)[0] == 0
-    assert quote(says % "~7 x 4 127.0.0.1:8080", "--check", path=path)[0] == 1
-    assert quote(says % "7 x 3 127.0.0.1:8080", "--check", path=path)[0] == 1
-    told = says.replace("output", "transcript")
-    assert quote(told % "~9,9.9 x 4 127.0.0.1:80", "--check", path=path)[0] == 0
-    assert quote(told % "~9,9.9 y 4 127.0.0.1:80", "--check", path=path)[0] == 1
+class Page(HTMLParser):
+    """The tags of a page, with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: List[Tuple[str, Dict[str, Optional[str]]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def error(self, message: str) -> None:  # abstract before Python 3.10
+        raise AssertionError(message)
+
+
+def test_the_page_needs_nothing_else(recording: Recording) -> None:
+    text = page(recording)
+    assert not re.search(r"https?://|//[a-z]|@import|url\(|fetch\(|XMLHttpRequest", text)
+    tags = Page(text).tags
+    for tag, attributes in tags:
+        assert tag not in ("link", "img", "iframe", "object")
+        assert "src" not in attributes and "href" not in attributes
+    assert len(text) < 300000
+    assert json.loads(re.findall(r"const recording = (.*);\n", text)[0])["frames"]
+    assert text.count("</script>") == 1  # nothing recorded ends it early
+
+
+def test_the_page_is_accessible() -> None:
+    tags = Page(TEMPLATE.read_text(encoding="utf-8")).tags
+    buttons = [attributes for tag, attributes in tags if tag == "button"]
+    assert len(buttons) == 5
+    for attributes in buttons + [found for tag, found in tags if tag in ("input", "select")]:
+        assert attributes["aria-label"]
+    assert any(attributes.get("aria-live") == "polite" for _, attributes in tags)
+    assert ("html", {"lang": "en"}) in tags
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for needed in ("prefers-color-scheme: dark", "prefers-reduced-motion", ":focus-visible"):
+        assert needed in text
+
+
+def test_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "out.html"
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "metricsd.walkthrough"]
+    said = subprocess.check_output([*command, str(path)], cwd=str(ROOT))
+    assert said.decode() == f"wrote {path}\n"
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_path_that_can_not_be_written_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert walkthrough.main(["/no/such/folder/x.html"]) == 1
+    assert capsys.readouterr().err == (
+        "cannot write /no/such/folder/x.html: No such file or directory\n"
+    )
+
+
+def browse(path: Path, address: str, profile: Path) -> str:
+    """What the page looks like to a program, after a browser has run it."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom",
+    ]  # fmt: skip
+    command = [browser, *options, path.as_uri() + address]
+    return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=50).decode()
+
+
+def test_a_step_in_a_browser(recording: Recording, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page(recording), encoding="utf-8")
+    shown = browse(path, "#step=8", tmp_path / "profile")
+    frame = recording.frames[7]
+    assert f'<h2 id="title">{frame["title"]}</h2>' in shown
+    assert f'<code id="code">{frame["code"]}</code>' in shown
+    assert f"8 of {len(recording.frames)}</output>" in shown
+    assert re.search(r'<li data-phase="read" class="lit" aria-current="step">', shown)
+    assert re.search(r'class="store lit"', shown)
+    assert "put cpu 12.5 1503319740" in shown
+    assert shown.count("<option") == len(recording.scenes)
+
+
+PRESS_EVERYTHING = """
+<script>
+const seen = [];
+const note = () => seen.push(at + 1);
+const press = (key) => {
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  note();
+};
+window.onerror = (message) => { document.body.dataset.failed = message; };
+for (const key of ["End", "ArrowRight", "ArrowLeft", "Home", "ArrowLeft", "ArrowRight"]) press(key);
+for (const name of ["last", "back", "first", "next"]) { $(name).click(); note(); }
+$("slider").value = 40; $("slider").dispatchEvent(new Event("input")); note();
+$("scene").value = 1; $("scene").dispatchEvent(new Event("change")); note();
+press(" "); document.body.dataset.playing = $("play").textContent;
+setTimeout(() => {
+  document.body.dataset.moved = at > 12;
+  press(" "); document.body.dataset.paused = $("play").textContent;
+  seen.pop();
+  for (let step = 0; step < frames.length; step++) show(step, true);
+  document.body.dataset.wide = document.documentElement.scrollWidth > window.innerWidth;
+  document.body.dataset.seen = seen.join(" ");
+}, 12000);
+</script>
+"""
+
+
+def test_its_controls_in_a_browser(recording: Recording, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    text = page(recording).replace("</body>", PRESS_EVERYTHING + "</body>")
+    path.write_text(text, encoding="utf-8")
+    body = re.findall(r"<body[^>]*>", browse(path, "", tmp_path / "profile"))[0]
+    last = len(recording.frames)
+    batch = [frame["scene"] for frame in recording.frames].index(1) + 1
+    steps = [last, last, last - 1, 1, 1, 2, last, last - 1, 1, 2, 40, batch, batch]
+    assert f'data-seen="{" ".join(map(str, steps))}"' in body
+    assert 'data-playing="Pause"' in body and 'data-paused="Play"' in body
+    assert 'data-moved="true"' in body and 'data-wide="false"' in body
+    assert "data-failed" not in body
