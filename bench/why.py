@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
@@ -39,6 +40,7 @@ BURST_CLIENTS = 50
 BURSTS = 20
 MANY_CLIENTS = 1100  # select() ends at 1,024 descriptors
 POINTS = 100000
+LARGE_GETS = 3
 UNREAD_REPLIES = 5
 QUIET_SECONDS = 0.2
 BUSY_SECONDS = 2.0
@@ -127,18 +129,12 @@ def many_clients(server: Running) -> float:
 
 
 def beside_a_large_get(server: Running) -> float:
-    """Milliseconds that the slowest put takes while another client reads everything."""
+    """Milliseconds that the slowest put takes while another client reads everything.
+
+    The best of several times: the machine's stalls come and go, the server's is always there.
+    """
     _fill(server)
-    with Client(server.port) as reader, Client(server.port) as client:
-        reading = threading.Thread(target=reader.ask, args=(b"get *\n",))
-        reading.start()
-        slowest = 0.0
-        while reading.is_alive():
-            slowest = max(slowest, _milliseconds(client))
-            if slowest == NEVER:
-                break
-        reading.join()
-    return slowest
+    return min(_slowest_put_meanwhile(server) for _ in range(LARGE_GETS))
 
 
 def unread_replies(server: Running) -> float:
@@ -200,6 +196,25 @@ def _put_milliseconds(server: Running) -> float:
         return _milliseconds(client)
 
 
+def _slowest_put_meanwhile(server: Running) -> float:
+    with Client(server.port) as reader, Client(server.port) as client:
+        reading = threading.Thread(target=_read_everything, args=(reader.socket,))
+        reading.start()
+        slowest = 0.0
+        while reading.is_alive() and slowest != NEVER:
+            slowest = max(slowest, _milliseconds(client))
+        reading.join()
+    return slowest
+
+
+def _read_everything(sock: socket.socket) -> None:
+    """Keep nothing of it: that would hold up the puts that this process sends meanwhile."""
+    sock.sendall(b"get *\n")
+    end = b""
+    while end != b"\n\n":
+        end = (end + sock.recv(1 << 16))[-2:]
+
+
 def _fill(server: Running) -> None:
     """Store points, under 100 keys, and leave."""
     lines = [b"put key.%d 0.25 %d\n" % (number % 100, number // 100) for number in range(POINTS)]
@@ -255,7 +270,7 @@ def words(figure: float) -> str:
         return "never"
     if math.isnan(figure):
         return "-"
-    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2g}"
+    return f"{figure:,.0f}" if figure >= 100 else f"{round(figure, 2):.2g}"
 
 
 def measure(peers: List[Peer]) -> Figures:
@@ -264,10 +279,9 @@ def measure(peers: List[Peer]) -> Figures:
     for demonstration in DEMONSTRATIONS:
         of_each = figures[demonstration.what] = {}
         for peer in peers:
+            _say(f"{peer.name}: {demonstration.what.rpartition(',')[0]}")
             with running(peer) as server:
-                figure = demonstration.measure(server)
-            of_each[peer.name] = figure
-            _say(f"{demonstration.what}: {peer.name} {cell(demonstration, figure)}")
+                of_each[peer.name] = demonstration.measure(server)
     return figures
 
 

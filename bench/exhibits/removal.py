@@ -21,7 +21,6 @@ def without(function: Callable[..., Any], protection: str, instead: str = "pass"
     source = textwrap.dedent(inspect.getsource(function))
     if source.count(protection) != 1:
         raise ValueError(f"{protection!r} is not once in {function.__qualname__}")
-    # The line that is replaced is shown as it will run in a traceback's place: by its name alone.
     code = compile(source.replace(protection, instead), f"<without {protection}>", "exec")
     found: Dict[str, Any] = {}
     exec(code, function.__globals__, found)
