@@ -12,8 +12,8 @@ from removal import say, without
 from metricsd.lines import LineBuffer
 
 LINE = b"put k 1.5 1503319740\n"
-SIZES = (8, 64, 256)  # KiB
-ROUNDS = 3
+SIZES = (8, 64, 512)  # KiB
+ROUNDS = 2
 
 
 def growing_buffers() -> List[str]:
@@ -31,10 +31,10 @@ def nanoseconds_a_line(kibibytes: int) -> float:
     for _ in range(ROUNDS):
         lines = LineBuffer(limit=len(LINE))  # so that each comes alone
         lines.feed(LINE * count)
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(count):
             assert lines.take() == LINE
-        fastest = min(fastest, time.perf_counter() - started)
+        fastest = min(fastest, time.process_time() - started)
     return fastest / count * 1e9
 
 
