@@ -83,7 +83,9 @@ def code(source: str) -> str:
     parts = [_definition(tree, lines, name) for name in names]
     if None in parts or not parts:
         raise QuoteError(f"{path} has no {names[parts.index(None)] if names else 'names here'}")
-    return "```python\n" + "\n\n\n".join(filter(None, parts)) + "\n```\n"
+    owners = sorted({name.rpartition(".")[0] for name in names} - {""})
+    title = "# " + path + "".join(f", class {owner}" for owner in owners)
+    return f"```python\n{title}\n" + "\n\n\n".join(filter(None, parts)) + "\n```\n"
 
 
 def table(source: str) -> str:
