@@ -251,9 +251,9 @@ CAPTIONS: Dict[str, Caption] = {
     ),
     "talking": Caption(
         WRITE_ALL, ("output",), "From listening to talking: {who}",
-        "There is more to say than the kernel takes now. So the selector is told to watch this "
-        "socket for room to write, and no more for input: a client that does not read is not "
-        "listened to.",
+        "There is more to say than could be sent in this turn. So the selector is told to watch "
+        "this socket for room to write, and no more for input: a client that does not read is "
+        "not listened to.",
         "connection.py Connection._on_commit",
     ),
     "listening": Caption(

@@ -39,7 +39,7 @@ class Trace:
 def trace_line(step: Step, first_of_turn: bool) -> str:
     """A step in columns: turn, who, what, and the rest."""
     turn = f"turn {step.turn}" if step.turn else "start"
-    line = f"{turn if first_of_turn else '':10}{step.who:10}{step.what:11}{step.detail}"
+    line = f"{turn if first_of_turn else '':9} {step.who:9} {step.what:10} {step.detail}"
     if step.data and step.what != "sent":  # that was shown when it was queued
         line += "  " + excerpt(step.data)
     line = line.rstrip().encode("ascii", "backslashreplace").decode()

@@ -218,6 +218,7 @@ def browse(path: Path, address: str, profile: Path) -> str:
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
         f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom",
+        "--allow-file-access-from-files",
     ]  # fmt: skip
     command = [browser, *options, path.as_uri() + address]
     return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=50).decode()
@@ -256,7 +257,6 @@ setTimeout(() => {
   press(" "); document.body.dataset.paused = $("play").textContent;
   seen.pop();
   for (let step = 0; step < frames.length; step++) show(step, true);
-  document.body.dataset.wide = document.documentElement.scrollWidth > window.innerWidth;
   document.body.dataset.seen = seen.join(" ");
 }, 12000);
 </script>
@@ -273,5 +273,32 @@ def test_its_controls_in_a_browser(recording: Recording, tmp_path: Path) -> None
     steps = [last, last, last - 1, 1, 1, 2, last, last - 1, 1, 2, 40, batch, batch]
     assert f'data-seen="{" ".join(map(str, steps))}"' in body
     assert 'data-playing="Pause"' in body and 'data-paused="Play"' in body
-    assert 'data-moved="true"' in body and 'data-wide="false"' in body
+    assert 'data-moved="true"' in body
     assert "data-failed" not in body
+
+
+PHONE = """<!DOCTYPE html>
+<body><iframe src="page.html" style="width: 360px; height: 740px; border: 0"></iframe>
+<script>
+window.onload = () => {
+  const phone = window.frames[0];
+  const root = phone.document.documentElement;
+  let beyond = 0;
+  for (let step = 0; step < phone.eval("frames.length"); step++) {
+    phone.show(step);
+    beyond = Math.max(beyond, root.scrollWidth - root.clientWidth);
+  }
+  document.body.dataset.beyond = beyond;
+  document.body.dataset.clients = phone.document.querySelectorAll(".row.here").length;
+};
+</script></body>
+"""
+
+
+def test_a_phone_in_a_browser(recording: Recording, tmp_path: Path) -> None:
+    """Nothing is wider than the screen, and only the client at hand is shown."""
+    (tmp_path / "page.html").write_text(page(recording), encoding="utf-8")
+    path = tmp_path / "phone.html"
+    path.write_text(PHONE, encoding="utf-8")
+    body = re.findall(r"<body[^>]*>", browse(path, "", tmp_path / "profile"))[0]
+    assert 'data-beyond="0"' in body and 'data-clients="1"' in body
