@@ -1,8 +1,9 @@
-"""The comparison as pictures, with matplotlib."""
+"""The comparison and the demonstrations as pictures, with matplotlib."""
 
+import math
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple
 
 import matplotlib
 
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 
 OURS = "#1f77b4"
 THEIRS = "#b8b8b8"
+FAILED = "#d62728"
 
 # What is worth a look; the tables hold the rest.
 JOBS = [
@@ -19,6 +21,15 @@ JOBS = [
     "put, 10 clients, pipeline 100",
     "get of 1,000 points, 10 clients, pipeline 1",
 ]
+
+
+class Bar(NamedTuple):
+    """What a server showed in a demonstration."""
+
+    name: str
+    figure: float  # inf: never; nan: it can't be shown
+    text: str
+    failed: bool
 
 
 def draw(outcome: Dict[str, Any], folder: Path) -> List[Path]:
@@ -45,13 +56,35 @@ def draw(outcome: Dict[str, Any], folder: Path) -> List[Path]:
     return [cpu, _save(figure, folder / "memory.svg")]
 
 
+def draw_why(bars: Dict[str, List[Bar]], folder: Path) -> Path:
+    """Draw a panel for each demonstration of bench/why.py; return the file."""
+    matplotlib.rcParams["svg.hashsalt"] = "metricsd"
+    figure, panels = plt.subplots(4, 2, figsize=(10, 11))
+    for panel, (what, of_each) in zip(panels.flat, bars.items()):
+        most = max([bar.figure for bar in of_each if math.isfinite(bar.figure)] + [1.0])
+        shown = [most if bar.figure == math.inf else bar.figure for bar in of_each]
+        colours = [FAILED if bar.failed else THEIRS for bar in of_each]
+        drawn = panel.barh([bar.name for bar in of_each], shown, color=colours)
+        panel.bar_label(drawn, [bar.text for bar in of_each], padding=3)
+        panel.invert_yaxis()
+        _frame(panel, what, most)
+    for panel in list(panels.flat)[len(bars) :]:
+        panel.set_visible(False)
+    figure.suptitle("What each way to serve many clients is bad at (red: a failure)")
+    return _save(figure, folder / "why.svg")
+
+
 def _bars(panel: Any, title: str, values: Dict[str, float], unit: str) -> None:
     names = list(values)[::-1]
     colours = [OURS if name == "metricsd" else THEIRS for name in names]
     bars = panel.barh(names, [values[name] for name in names], color=colours)
     panel.bar_label(bars, [f"{values[name]:.3g} {unit}" for name in names], padding=3)
+    _frame(panel, title, max(values.values()))
+
+
+def _frame(panel: Any, title: str, most: float) -> None:
     panel.set_title(title, fontsize=10, loc="left")
-    panel.set_xlim(0, max(values.values()) * 1.25)
+    panel.set_xlim(0, most * 1.25)
     panel.xaxis.set_visible(False)
     for side in ("top", "right", "bottom"):
         panel.spines[side].set_visible(False)

@@ -64,6 +64,7 @@ class LineBuffer:
         its own, and the rest of it is dropped.
         """
         buffer = self._buffer
+        # As many lines as a block may hold; or else the first line alone, however long it is.
         end = buffer.rfind(b"\n", self._searched, self.block_bytes) + 1
         if not end:
             end = buffer.find(b"\n", self._searched) + 1

@@ -99,11 +99,15 @@ class ObservedSelector:
 
     def modify(self, sock: Any, events: int, watch: Watch) -> selectors.SelectorKey:
         """Tell that a client's interest has changed."""
-        key = self._selector.modify(sock, events, watch)
+        try:
+            key = self._selector.modify(sock, events, watch)
+        except OSError as error:
+            sock.why = str(error.strerror)
+            raise
         if events == WRITE:
-            self._observer.step(self._names[sock], "talking", "until all is sent nothing is read")
+            sock.step("talking", "until all is sent nothing is read")
         else:
-            self._observer.step(self._names[sock], "listening", "all is sent")
+            sock.step("listening", "all is sent")
         return key
 
     def unregister(self, sock: Any) -> selectors.SelectorKey:

@@ -68,9 +68,9 @@ class Reactor:
     """A single-threaded loop over one selector.
 
     A turn has three phases. First the callbacks of all sockets that are ready: they read, and leave
-    what they have to say in buffers. Then ``commit``, once: the place for what must be done before
-    anything is said, such as writing a journal. Last, what was left with ``after_commit``: sending.
-    So one commit serves all clients of a turn.
+    what they have to say in buffers; and those of timers that are due. Then ``commit``, once: the
+    place for what must be done before anything is said, such as writing a journal. Last, what was
+    left with ``after_commit``: sending. So one commit serves all clients of a turn.
     """
 
     def __init__(

@@ -203,6 +203,18 @@ def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
             assert ended(traced) == "c1        closed     gone"
 
 
+def test_an_interest_that_can_not_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "no room")
+
+    with Traced() as traced, traced.client() as client:
+        client.socket.sendall(b"".join(b"put k%d 1 1\n" % number for number in range(1000)))
+        traced.turn()
+        monkeypatch.setattr(selectors.DefaultSelector, "modify", fail)
+        client.socket.sendall(b"get *\n" * 10)
+        assert ended(traced) == "c1        closed     no room"
+
+
 def test_the_limit_of_connections() -> None:
     with Traced(max_connections=1) as traced, traced.client() as first:
         assert traced.lines()[-1] == "          listener  paused     new clients wait in the kernel"

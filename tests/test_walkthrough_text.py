@@ -1,0 +1,223 @@
+"""What the walkthrough says is so: its quotations are the code's, its commands run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+
+import metricsd
+from tests.conftest import running
+
+ROOT = Path(metricsd.__file__).parent.parent
+WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
+
+QUOTED = re.findall(r"^<!-- (code|table|output|transcript) (.+) -->$", WALKTHROUGH, re.MULTILINE)
+COMMANDS = "".join(re.findall(r"```sh\n(.*?)```", WALKTHROUGH, re.DOTALL)).splitlines()
+OUTPUTS = [source for kind, source in QUOTED if kind in ("output", "transcript")]
+
+
+def quote(text: str, *options: str, path: str = "") -> Tuple[int, str, str]:
+    """Run bench/quote.py on a text in a file; its exit code, what it says, the text then."""
+    program = """
+import pathlib, sys
+import quote
+quote.TEXT = pathlib.Path(sys.argv.pop(1))
+sys.exit(quote.main())
+"""
+    Path(path).write_text(text, encoding="utf-8")
+    process = subprocess.run(
+        [sys.executable, "-c", program, path, *options],
+        cwd=str(ROOT / "bench"),
+        stderr=subprocess.PIPE,
+        timeout=50,
+    )
+    return process.returncode, process.stderr.decode(), Path(path).read_text(encoding="utf-8")
+
+
+def test_nothing_has_parted_from_its_source() -> None:
+    """The code, the tables, and what every exhibit and exercise prints: they are run."""
+    process = subprocess.run(
+        [sys.executable, "bench/quote.py", "--check"],
+        cwd=str(ROOT),
+        stderr=subprocess.PIPE,
+        timeout=50,
+    )
+    assert process.returncode == 0, process.stderr.decode()
+
+
+def test_nothing_is_quoted_by_hand() -> None:
+    by_hand = re.sub(
+        r"^<!-- (?:code|output|transcript) [^\n]+ -->\n```\w+\n.*?^```\n"
+        r"|^<!-- table [^\n]+ -->\n(?:\|[^\n]*\n)+",
+        "",
+        WALKTHROUGH,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    assert len(QUOTED) >= 20
+    assert set(re.findall(r"^```(\w+)$", by_hand, re.MULTILINE)) == {"mermaid", "sh"}
+    assert not re.search(r"^\||^<!-- (?!TODO)", by_hand, re.MULTILINE)
+
+
+def test_every_output_has_its_command_above_it() -> None:
+    for source in OUTPUTS:
+        assert source in COMMANDS
+        assert WALKTHROUGH.index(f"\n{source}\n```") < WALKTHROUGH.index(f" {source} -->")
+
+
+def test_every_exhibit_and_exercise_is_shown() -> None:
+    for folder in ("exhibits", "exercises"):
+        for path in (ROOT / "bench" / folder).glob("*.py"):
+            assert path.name == "removal.py" or f"python3 bench/{folder}/{path.name}" in OUTPUTS
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(OUTPUTS)))
+def test_a_command(command: str) -> None:
+    words = command.split()
+    if words[:3] == ["python3", "-m", "metricsd"]:
+        serve([sys.executable, *words[1:], "--port", "0"])
+    elif words[:3] == ["python3", "-m", "metricsd.walkthrough"]:
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"`{command}`" in readme  # test_readme.py runs it
+    elif words[0] == "nc":
+        talk_with(words)
+    else:
+        assert words[:3] == ["python3", "bench/why.py", "--only"]
+        program = "import why; assert %r in [peer.name for peer in why.stages()]" % words[3]
+        subprocess.check_call([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
+
+
+def serve(words: List[str]) -> None:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
+        assert process.stderr is not None
+        assert b" listening  on 127.0.0.1:" in process.stderr.readline()
+        process.kill()
+
+
+def talk_with(words: List[str]) -> None:
+    assert words[1:] == ["127.0.0.1", "8888"]
+    with running() as server:
+        try:
+            process = subprocess.Popen(
+                [words[0], *map(str, server.address)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        except FileNotFoundError:
+            pytest.skip(f"there is no {words[0]} here")
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"put cpu 1 1\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"ok\n"
+            process.kill()
+
+
+def test_its_links_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.*)$", WALKTHROUGH, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for link in re.findall(r"\]\(([^)]+)\)", WALKTHROUGH):
+        path, _, anchor = link.partition("#")
+        if not link.startswith("https://"):
+            assert (ROOT / "metricsd" / path).exists(), link
+            assert path or anchor in anchors, link
+
+
+def test_the_picture_of_the_ways_is_of_the_table() -> None:
+    table = (ROOT / "bench" / "results" / "why.md").read_text(encoding="utf-8")
+    figures = set(re.findall(r"\d[\d.,]*|never", table.split("|---", 1)[1]))
+    assert len(figures) > 10
+    picture = (ROOT / "bench" / "results" / "why.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"<!-- ([^ ]+) -->", picture))
+    assert figures - drawn <= {"5", "50", "100", "100,000", "1,100"}  # of the first column
+
+
+WAYS = """
+import sys
+import servers, why
+why.pin = servers.pin = lambda *_: None
+why.PATIENCE = 0.1
+why.IDLE_CLIENTS, why.IDLE_SECONDS, why.MEMORY_CLIENTS, why.MANY_CLIENTS = 5, 0.1, 5, 10
+why.BURST_CLIENTS, why.BURSTS, why.POINTS = 3, 2, 1000
+why.QUIET_SECONDS, why.BUSY_SECONDS = 0.05, 0.2
+sys.argv[1:] = ["--out", sys.argv[2], "--only", sys.argv[1]]
+sys.exit(why.main())
+"""
+
+
+def test_the_ways_in_small(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", WAYS, "blocking", str(tmp_path)],
+        cwd=str(ROOT / "bench"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=50,
+    )
+    said = process.stderr.decode()
+    assert process.returncode == 0, said
+    table = process.stdout.decode()
+    assert "| a put beside a silent client, ms | **never** |" in table
+    assert "| memory a client, KiB | - |" in table
+    assert (tmp_path / "why.md").read_text(encoding="utf-8").endswith(table)
+    assert (tmp_path / "why.svg").exists() or "matplotlib is not installed" in said
+
+
+def test_a_way_that_is_none() -> None:
+    process = subprocess.run(
+        [sys.executable, "why.py", "--only", "nobody"],
+        cwd=str(ROOT / "bench"),
+        stderr=subprocess.PIPE,
+        timeout=20,
+    )
+    assert process.returncode == 2
+    assert b"Traceback" not in process.stderr
+
+
+def test_quotations_are_written_and_checked(tmp_path: Path) -> None:
+    path = str(tmp_path / "text.md")
+    text = "Before\n\n<!-- code metricsd/commands.py OK BadCommand -->\n\nafter\n"
+    assert quote(text, "--check", path=path)[0] == 1
+    code, said, written = quote(text, path=path)
+    assert (code, said) == (0, "")
+    assert 'OK = b"ok\\n\\n"\n\n\nclass BadCommand(Exception):\n    """' in written
+    assert written.startswith("Before\n\n") and written.endswith("```\n\nafter\n")
+    assert quote(written, "--check", path=path) == (0, "", written)
+    changed = written.replace("mistake", "fault")
+    assert quote(changed, "--check", path=path) == (
+        1,
+        "quote: code metricsd/commands.py OK BadCommand: is not what stands there\n",
+        changed,
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "code metricsd/commands.py nothing",
+        "code metricsd/commands.py",
+        "code metricsd/nothing.py name",
+        "table README.md Nothing",
+        "output python3 bench/nothing.py",
+    ],
+)
+def test_what_is_not_there_can_not_be_quoted(tmp_path: Path, source: str) -> None:
+    text = f"<!-- {source} -->\n"
+    for options in ((), ("--check",)):
+        code, said, written = quote(text, *options, path=str(tmp_path / "text.md"))
+        assert code == 1
+        assert said.startswith("quote: ") and said.count("\n") == 1
+        assert written == text
+
+
+def test_measured_numbers_may_differ_and_others_may_not(tmp_path: Path) -> None:
+    path = str(tmp_path / "text.md")
+    says = """<!-- output python3 -c "print('~1,2.5 x 3 127.0.0.1:80')" -->\n```text\n%s\n```\n"""
+    assert quote(says % "~7 x 3 127.0.0.1:8080", "--check", path=path)[0] == 0
+    assert quote(says % "~7 x 4 127.0.0.1:8080", "--check", path=path)[0] == 1
+    assert quote(says % "7 x 3 127.0.0.1:8080", "--check", path=path)[0] == 1
+    told = says.replace("output", "transcript")
+    assert quote(told % "~9,9.9 x 4 127.0.0.1:80", "--check", path=path)[0] == 0
+    assert quote(told % "~9,9.9 y 4 127.0.0.1:80", "--check", path=path)[0] == 1
