@@ -40,7 +40,7 @@ class Command(NamedTuple):
 
 
 def put(store: AnyStore, key: str, value: str, timestamp: str) -> bytes:
-    """Store one measurement.
+    """Store one measurement. Nearly all puts take a shorter way: see batch.py.
 
     Raises BadCommand for what float() or int() refuses, StoreError if the store does.
     """

@@ -163,10 +163,12 @@ class Server:
         return len(self._connections) < self._max_connections
 
     def _open(self, sock: socket.socket, address: Address) -> None:
+        """Join the parts of a client: its socket, its session, and the store that all share."""
         session = Session(self._puts_go_to, self._max_line_bytes)
         self._connections.add(self._connect(sock, address, session, self._reactor, self._on_close))
 
     def _on_close(self, connection: Connection) -> None:
+        """A client has gone, so another one may come."""
         self._connections.discard(connection)
         self._listener.resume()
 
@@ -228,6 +230,7 @@ def _stopped_by_signals(server: Server) -> Iterator[None]:
         server.stop()
 
     before = [signal.signal(number, handle) for number in STOP_SIGNALS]
+    # The self-pipe trick: a signal writes a byte to a socket that the loop waits for.
     wake_before = signal.set_wakeup_fd(server.wake_descriptor)
     try:
         yield

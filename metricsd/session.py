@@ -68,7 +68,8 @@ class Session:
         self._first_line = True  # no line has come yet
         self._arrival_goes_on = False
         self._blank_seen = self._request_seen = False  # in this arrival
-        # Nothing from before matters to the next arrival: no unfinished line, no open arrival.
+        # Nothing from before matters to the next arrival: no unfinished line, no open arrival. So
+        # if it is whole lines of puts, it may pass by the line buffer.
         self._settled = False
         self.unfinished = False
         self.uncommitted = False  # puts have been run whose replies depend on the commit
@@ -133,7 +134,10 @@ class Session:
         return said[:certain] + said[certain:].replace(OK, NOT_STORED)
 
     def _step(self) -> Optional[bytes]:
-        """Go on with the reply under way, the next line or the next block; None without any."""
+        """Go on with the reply under way, the next line or the next block.
+
+        b"" means that nothing is to be said to that, None that there is nothing left to do now.
+        """
         if self._pieces is not None:
             piece = next(self._pieces, None)
             if piece is not None:

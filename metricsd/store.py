@@ -44,7 +44,7 @@ class Store:
     def __init__(self, max_points: Optional[int] = None) -> None:
         self._series = SeriesByKey()
         self._limit = sys.maxsize if max_points is None else max_points
-        self.room = self._limit  # for so many more points
+        self.room = self._limit  # for so many more points; batch.py looks here before it puts
         self.kept_replies = KeptReplies()  # to gets; derived from the series
 
     def put(self, key: str, value: float, timestamp: int, _line: bytes = b"") -> None:
