@@ -5,6 +5,7 @@ Each returns its findings: what was done, what was measured, and the bound that 
 
 import contextlib
 import http.client
+import logging
 import random
 import resource
 import signal
@@ -15,20 +16,21 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from subject import Client, Subject, close_all
 
 from metricsd.connection import RECEIVE_BYTES
-from metricsd.journal import FSYNC_POLICIES
+from metricsd.journal import ALWAYS, FSYNC_POLICIES
 from metricsd.lines import MAX_LINE_BYTES
 from metricsd.rows import PIECE_BYTES
 from metricsd.server import STOP_SECONDS
 from metricsd.session import REPLY_ROOM, Session
 from metricsd.store import Store
-from tests import faults, script
+from tests import faults, journal_script, script
+from tests.fake_disk import ERRORS, FakeDisk, during, once
 from tests.model import Model
 
 OK = b"ok\n\n"
@@ -95,10 +97,11 @@ class Size(NamedTuple):
     fault_uses: int
     soak_seconds: float
     kills: int
+    disks: int
 
 
-FULL = Size(10000, 1000, 20000, 5.0, 3000, 1000000, 100000, RECEIVE_BYTES, 1000, 120.0, 100)
-QUICK = Size(300, 50, 500, 1.0, 500, 20000, 5000, 200, 1, 5.0, 5)
+FULL = Size(10000, 1000, 20000, 5.0, 3000, 1000000, 100000, RECEIVE_BYTES, 1000, 120.0, 100, 5000)
+QUICK = Size(300, 50, 500, 1.0, 500, 20000, 5000, 200, 1, 5.0, 5, 50)
 
 Progress = Callable[[str], None]
 Findings = Iterator[Finding]
@@ -578,6 +581,41 @@ def _put(server: Subject, key: bytes, acknowledged: Dict[bytes, int]) -> None:
             count = acknowledged[key] = numbers[-1] + 1
 
 
+def disks(size: Size, progress: Progress) -> Findings:
+    """A disk that fails and forgets, under a journal: what is there again was acknowledged."""
+    wrong = turns = 0
+    with journal_script.small():
+        logging.disable(logging.CRITICAL)
+        for seed in range(size.disks):
+            if seed % 500 == 0:
+                progress(f"{seed:,} of {size.disks:,}")
+            dice = random.Random(seed)
+            disk = FakeDisk()
+            policy = dice.choice(FSYNC_POLICIES)
+            run = journal_script.Run(disk, policy, seed)
+            disk.uses.clear()
+            disk.fails = _some_fault(dice)
+            for _ in range(2 * journal_script.TURNS):
+                run.turn()
+                turns += 1
+                later = disk.power_failed(dice) if dice.random() < 0.7 else disk.killed()
+                found = journal_script.recovered(later)
+                # Without a sync in every turn, what is there was there at some time.
+                allowed = run.history[-1:] if policy == ALWAYS else run.history
+                wrong += not any(journal_script.same(found, then) for then in allowed)
+        logging.disable(logging.NOTSET)
+    yield exactly(f"wrong of {turns:,} recoveries from {size.disks:,} disks", wrong, 0, "")
+
+
+def _some_fault(dice: random.Random) -> Callable[[str, int], Optional[str]]:
+    if dice.random() < 0.2:
+        calls = dice.choice([("sync",), ("write",), ("create", "write"), ("sync_folder", "rename")])
+        first = dice.randrange(1, 30)
+        return during(calls, first, first + dice.randrange(30))
+    call = dice.choice(list(ERRORS))
+    return once(call, dice.randrange(1, 60), dice.choice(ERRORS[call]))
+
+
 SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
     "connections": connections,
     "descriptors": descriptors,
@@ -595,4 +633,5 @@ SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
     "browser": browser,
     "soak": soak,
     "kills": kills,
+    "disks": disks,
 }

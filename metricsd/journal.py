@@ -188,20 +188,26 @@ class Journal:
 
     def close(self) -> None:
         """Write no more. Raises OSError if, with ``everysec``, the last lines can't be synced."""
-        unsynced = self.unsynced()
         try:
-            if unsynced is not None and self._policy == EVERY_SECOND:
+            unsynced = self.unsynced() if self._policy == EVERY_SECOND else None
+            if unsynced is not None:
                 unsynced.sync()
         finally:
-            if self._segment is not None:
-                self._disk.close(self._segment.file)
+            for segment in [*self._retired, self._segment]:
+                if segment is not None:
+                    self._disk.close(segment.file)
+            self._retired.clear()
             self._segment = None
 
     def _go_on(self, end: End) -> None:
         """Write on where an earlier server has ended, when what it left is safe."""
         file = self._disk.go_on(segment_name(end.number))
+        try:
+            self._disk.sync(file)
+        except OSError:
+            self._disk.close(file)
+            raise
         self._segment = Segment(end.number, file, end.length)
-        self._disk.sync(file)
         self._segment.synced = end.length
 
     def _begin(self) -> Segment:
@@ -252,7 +258,7 @@ class Journal:
         """Never write this one again."""
         self._end = segment.end
         self._segment = None
-        if self._policy == EVERY_SECOND:
-            self._retired.append(segment)  # it is to be synced, or that is under way
-        else:
+        if self._policy == ALWAYS:
             self._disk.close(segment.file)
+        else:
+            self._retired.append(segment)  # it is to be synced, or that is under way

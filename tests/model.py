@@ -6,6 +6,8 @@ Blank lines and HTTP are about streams, not lines, and are not modelled.
 
 from typing import Dict
 
+from metricsd.store import Store
+
 WRONG = b"error\nwrong command\n\n"
 
 
@@ -51,3 +53,15 @@ class Model:
             for timestamp, value in sorted(self.metrics[name].items()):
                 rows += f"{name} {value!r} {timestamp}\n"
         return rows.encode()
+
+
+def points(store: Store) -> Dict[str, Dict[int, float]]:
+    """Everything in a store, as the model has it."""
+    found: Dict[str, Dict[int, float]] = {}
+    for key, series in store.every():
+        done = -(2**63) - 1
+        found[key] = {}
+        while done < series.newest:
+            columns, done = series.after(done)
+            found[key].update(zip(*columns))
+    return found

@@ -13,8 +13,8 @@ from metricsd.records import read_records, records_behind, write_record
 from metricsd.recovery import SECTOR_BYTES, recover
 from metricsd.store import Store
 from tests.fake_disk import FakeDisk, File
-from tests.test_journal import Clockwork, Points
-from tests.test_store import points
+from tests.journal_script import Clockwork, Points
+from tests.model import points
 
 FIRST, SECOND = "00000001.log", "00000002.log"
 BATCHES = 60

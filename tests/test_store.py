@@ -8,21 +8,10 @@ import pytest
 from metricsd import keys as keys_module
 from metricsd.session import Session
 from metricsd.store import Store, StoreError
-from tests.model import Model
+from tests.model import Model, points
 from tests.script import lines
 
 FULL = b"error\nstore is full\n\n"
-
-
-def points(store: Store) -> Dict[str, Dict[int, float]]:
-    found: Dict[str, Dict[int, float]] = {}
-    for key, series in store.every():
-        done = -(2**63) - 1
-        found[key] = {}
-        while done < series.newest:
-            columns, done = series.after(done)
-            found[key].update(zip(*columns))
-    return found
 
 
 def test_at_the_limit_only_overwriting_goes_on() -> None:

@@ -19,7 +19,7 @@ import scenarios, torture
 torture.QUICK = scenarios.Size(
     connections=100, sleepers=60, storm=50, hold_seconds=1.0, probes=200, session_fuzz=5000,
     socket_fuzz=1000, offsets=30, fault_uses=0, soak_seconds=1.0,
-    kills=3,
+    kills=3, disks=10,
 )
 sys.argv[1:] = ["--quick", "--json", "--only", sys.argv[1]]
 sys.exit(torture.main())
@@ -29,7 +29,7 @@ sys.exit(torture.main())
 SCENARIOS = [
     "connections", "descriptors", "max-connections", "readers", "putters", "endless-lines",
     "drip", "offsets", "storms", "session-fuzz", "socket-fuzz", "browser", "soak",
-    "kills",
+    "kills", "disks",
 ]  # fmt: skip
 
 
