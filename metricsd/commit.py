@@ -4,9 +4,9 @@ Owns that order, and puts the parts of the journal together. Does not know who h
 """
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Optional
 
+from metricsd.background import Background
 from metricsd.compaction import Compaction
 from metricsd.disk import Disk
 from metricsd.everysecond import EverySecond
@@ -17,6 +17,9 @@ from metricsd.recovery import recover
 from metricsd.store import Store
 
 LOCK_FILE = "lock"
+
+# When the server ends, a disk that hangs has so many seconds.
+CLOSE_SECONDS = 5.0
 
 logger = logging.getLogger("metricsd")
 
@@ -52,20 +55,20 @@ class Commit:
             self._disk.lock(LOCK_FILE)
             found = recover(self._disk, store, damage)
             whole = found.whole and not found.damaged
+            self._background = Background()
             self._journal = Journal(self._disk, found.end, whole, found.next_number, policy)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self._disk.release()
             raise _unusable(folder, error) from error
         except BaseException:
             self._disk.release()
             raise
-        self._thread = ThreadPoolExecutor(max_workers=1)  # for all that is done beside the loop
-        parts = (self._journal, self._disk, reactor, self._thread)
-        self._compaction = Compaction(store, *parts, holds=(found.puts, found.size))
+        parts = (self._journal, self._disk, reactor, self._background)
+        self._compaction = Compaction(store, *parts, found=found)
         self._every_second: Optional[EverySecond] = None
         if policy == EVERY_SECOND:
             again = self._compaction.begin
-            self._every_second = EverySecond(self._journal, reactor, self._thread, again)
+            self._every_second = EverySecond(self._journal, reactor, self._background, again)
         if found.damaged:
             self._compaction.begin()
 
@@ -89,13 +92,16 @@ class Commit:
             logger.info("journal: puts are stored again")
 
     def close(self) -> None:
-        """Write no more, and leave the folder to others."""
-        self._thread.shutdown()
+        """Write no more, and leave the folder to others. Waits CLOSE_SECONDS for the disk."""
+        last = self._journal.take_unsynced() if self._every_second is not None else None
+        synced = None if last is None else self._background.submit(last.sync)
+        if not self._background.close(CLOSE_SECONDS):
+            logger.error("journal: the disk does not answer; the last puts may not be safe")
+            return
+        if synced is not None and synced.exception() is not None:
+            logger.error("journal: the last puts may not be safe: %s", synced.exception())
         self._compaction.close()
-        try:
-            self._journal.close()
-        except OSError as error:
-            logger.error("journal: the last puts may not be safe: %s", error)
+        self._journal.close()
         self._disk.release()
 
     def _refuse(self, error: Exception) -> None:

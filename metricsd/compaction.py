@@ -1,7 +1,7 @@
 """Compaction: a journal that holds much more than the points there are is replaced by a snapshot.
 
 Owns when that is due, and the writing of the snapshot, a little at a time. Does not hold up the
-loop: it makes lines for a millisecond between turns, and a thread writes and syncs them.
+loop: it makes lines for a millisecond between turns, which are written and synced beside it.
 
 The journal goes on in a new segment meanwhile. What is put there may be in the snapshot or not; it
 is run again after it, and the last put wins, so both come to the same.
@@ -9,17 +9,18 @@ is run again after it, and the last put wins, so both come to the same.
 
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from typing import Callable, Generator, Iterator, List, Optional, Tuple
+from typing import Generator, Iterator, List, NamedTuple, Optional
 
+from metricsd.background import Background, Job
 from metricsd.commands import PUT
 from metricsd.disk import Disk
-from metricsd.filenames import UNFINISHED, replaced_names, snapshot_name
+from metricsd.filenames import DAMAGED, UNFINISHED, replaced_by, snapshot_name
 from metricsd.journal import Journal
 from metricsd.reactor import LOG_SECONDS, Reactor
 from metricsd.records import write_record
-from metricsd.recovery import END_LINE
+from metricsd.recovery import END_LINE, Recovered
 from metricsd.rows import rows
 from metricsd.store import Store
 
@@ -33,15 +34,22 @@ WORTHWHILE_FACTOR = 2
 # Lines are made so long, in seconds, then everybody else has a turn.
 LINES_SECONDS = 0.001
 
-# Look so often, in seconds, whether the thread has written them.
+# Look so often, in seconds, whether they are written.
 LOOK_SECONDS = 0.002
 
-# When a snapshot can't be written, try again after so many seconds.
-SNAPSHOT_RETRY_SECONDS = 1.0
+# When a snapshot can't be written, try again after so many seconds, then after twice as many.
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 60.0
 
 SNAPSHOT_FILE = "snapshot" + UNFINISHED
 
-Job = Callable[[], None]  # done in the thread; may raise OSError
+
+class Held(NamedTuple):
+    """What the segments up to a number hold, in puts and bytes."""
+
+    number: int
+    puts: int
+    size: int
 
 
 class Compaction:
@@ -53,20 +61,24 @@ class Compaction:
         journal: Journal,
         disk: Disk,
         reactor: Reactor,
-        thread: ThreadPoolExecutor,
-        holds: Tuple[int, int],
+        background: Background,
+        found: Recovered,
     ) -> None:
-        """The journal ``holds`` so many puts and bytes. The executor has a single thread."""
+        """``found`` is what the journal holds."""
         self._store = store
         self._journal = journal
         self._disk = disk
         self._reactor = reactor
-        self._thread = thread
-        self._puts, self._bytes = holds
+        self._background = background
+        self._puts, self._bytes = found.puts, found.size
+        self._keep_replaced = found.damaged
         self._jobs = _no_jobs()  # the rest of the work on a snapshot
         self._running: Optional[Future[None]] = None
-        self._file: Optional[int] = None
-        self._busy = self._again = False
+        self._file = 0
+        self._busy = False
+        self._again = False  # another one is needed: what this one stands for is not all there is
+        self._held: Optional[Held] = None  # what the next one stands for
+        self._pause = FIRST_RETRY_SECONDS
         self._next_log = reactor.now
 
     def written(self, puts: int, size: int) -> None:
@@ -78,30 +90,36 @@ class Compaction:
             self.begin()
 
     def begin(self) -> None:
-        """Replace the journal, or do so again if that is under way."""
+        """Replace all that there is now, even if a replacement is under way."""
+        self._held = None
         self._again = self._busy
         if not self._busy:
             self._busy = True
-            self._jobs = self._replace()
-            self._go_on()
+            self._start()
+
+    def _start(self) -> None:
+        self._again = False
+        self._jobs = self._replace()
+        self._go_on()
 
     def close(self) -> None:
-        """Leave what is not finished, and does not count. The thread has nothing more to do."""
+        """Leave what is not finished, and does not count. Nothing is done in the background now."""
+        self._jobs.close()
         self._jobs = _no_jobs()
-        self._close()
 
     def _go_on(self) -> None:
-        """Let the thread do one job after the other; a job is made here while it does nothing."""
+        """Let one job after the other be done; each is made here when the last is done."""
         if self._running is None or self._running.done():
             try:
-                self._running = self._thread.submit(self._next_job())
+                self._running = self._background.submit(self._next_job())
             except StopIteration:
                 self._finish(0.0)
                 return
             except Exception as error:
                 self._complain(error)
                 self._again = True
-                self._finish(SNAPSHOT_RETRY_SECONDS)
+                self._finish(self._pause)
+                self._pause = min(2 * self._pause, LAST_RETRY_SECONDS)
                 return
         self._reactor.call_later(LOOK_SECONDS, self._go_on)
 
@@ -121,43 +139,47 @@ class Compaction:
         self._running = None
         self._busy = self._again
         if self._again:
-            self._reactor.call_later(pause, self._begin_again)
-
-    def _begin_again(self) -> None:
-        self._busy = False
-        self.begin()
+            self._reactor.call_later(pause, self._start)
 
     def _replace(self) -> Generator[Job, None, None]:
-        """All that has to be done, in small jobs for the thread. Raises OSError."""
+        """All that has to be done, in small jobs for the background. Raises OSError."""
+        puts = size = 0
         self._disk.remove_if_there(SNAPSHOT_FILE)
         self._file = self._disk.create(SNAPSHOT_FILE)
-        held, puts, size = (0, 0), 0, 0
         try:
-            number = self._journal.turn_over()
-            held, self._puts, self._bytes = (self._puts, self._bytes), 0, 0
+            held = self._held  # a snapshot that could not be written stood for that much
+            if held is None:
+                held = self._held = Held(self._journal.turn_over(), self._puts, self._bytes)
             for lines in self._slices():
                 record = write_record(lines, 0)
                 puts += lines.count(b"\n")
                 size += len(record)
                 yield partial(self._write, record)
             yield from self._sync_journal()
-            if not self._again:  # otherwise a segment after the snapshot is lost
-                yield partial(self._install, number)
-                self._journal.trust()
-                held = puts, size
+            # If a sync has failed meanwhile, segments after that number have been given up. What
+            # is in them has to be in the snapshot too, so another one is written.
+            if not self._again:
+                yield partial(self._install, held.number)
+                self._held = None
+                if not self._again:
+                    self._journal.trust()
+                self._pause = FIRST_RETRY_SECONDS
+                # What has been written since comes on top of it.
+                self._puts += puts - held.puts
+                self._bytes += size - held.size
         finally:
-            self._puts += held[0]
-            self._bytes += held[1]
-            self._close()
+            self._disk.close(self._file)
+            self._disk.remove_if_there(SNAPSHOT_FILE)  # it has another name by now, or is no use
 
     def _sync_journal(self) -> Generator[Job, None, None]:
         """Make safe what the snapshot may hold already: nothing must be there without the rest."""
-        unsynced = self._journal.unsynced()
+        unsynced = self._journal.take_unsynced()
         if unsynced is not None:
             try:
                 yield unsynced.sync
             except OSError as error:
                 self._journal.distrust(error)
+                self._held = None
                 raise
             unsynced.done()
 
@@ -176,24 +198,22 @@ class Compaction:
             yield b"".join(pieces)
 
     def _write(self, record: bytes) -> None:
-        """Write and sync, in the thread: small amounts, so that no other sync has to wait long."""
-        assert self._file is not None
+        """Write and sync: a little at a time, so that no other sync has to wait long."""
         self._disk.write(self._file, record)
         self._disk.sync(self._file)
 
     def _install(self, number: int) -> None:
-        """Let the snapshot count, in the thread; only then remove what it stands for."""
+        """Let the snapshot count; only then remove what it stands for."""
         self._write(write_record(END_LINE, 0))
         self._disk.rename(SNAPSHOT_FILE, snapshot_name(number))
         self._disk.sync_folder()
-        for name in replaced_names(self._disk.names(), number):
-            self._disk.remove(name)
+        for name in replaced_by(self._disk.names(), number):
+            if self._keep_replaced:
+                self._disk.rename(name, name + DAMAGED)
+            else:
+                self._disk.remove(name)
         self._disk.sync_folder()
-
-    def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            self._disk.close(file)
+        self._keep_replaced = False
 
 
 def _no_jobs() -> Generator[Job, None, None]:

@@ -27,13 +27,13 @@ class Disk:
     """A folder, made if it is missing. A file that is open for writing is known by its number."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder
+        self.folder = os.path.abspath(folder)  # whatever becomes the working directory later
         self._lock: Optional[int] = None
         # Open all the time: clients may take every other descriptor that there is.
         self._folder_file: Optional[int] = None
-        os.makedirs(folder, FOLDER_MODE, exist_ok=True)
+        self._make_folder()
         if os.name == "posix":  # elsewhere a folder can't be opened
-            self._folder_file = os.open(folder, os.O_RDONLY)
+            self._folder_file = os.open(self.folder, os.O_RDONLY)
 
     def lock(self, name: str) -> None:
         """Be the only owner, until ``release``.
@@ -78,9 +78,9 @@ class Disk:
 
     def write(self, file: int, data: bytes) -> None:
         """Write all of it; if this fails, a part may have been written."""
-        written = os.write(file, data)
-        while written < len(data):
-            written += os.write(file, data[written:])
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
 
     def sync(self, file: int) -> None:
         """Return when all that was written is safe, also if the power fails."""
@@ -107,6 +107,14 @@ class Disk:
                 return b""  # which can't be mapped
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
+    def sync_name(self, name: str) -> None:
+        """Make a file safe that is not open for writing."""
+        file = os.open(self._path(name), APPEND)
+        try:
+            self.sync(file)
+        finally:
+            self.close(file)
+
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, in one step."""
         os.replace(self._path(old), self._path(new))
@@ -126,6 +134,21 @@ class Disk:
         """Make the names safe: of files that were made, renamed or removed."""
         if self._folder_file is not None:
             os.fsync(self._folder_file)
+
+    def _make_folder(self) -> None:
+        """Make it, and those above it, so that all of them are there after a power cut."""
+        missing: List[str] = []
+        above = self.folder
+        while not os.path.exists(above):
+            missing.append(above)
+            above = os.path.dirname(above)
+        os.makedirs(self.folder, FOLDER_MODE, exist_ok=True)
+        for made in missing if os.name == "posix" else []:
+            folder = os.open(os.path.dirname(made), os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _close(self, file: int) -> None:
         os.close(file)

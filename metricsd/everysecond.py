@@ -1,12 +1,13 @@
 """Syncing every second, beside the loop: no reply waits for the disk.
 
-Owns when a sync begins, in a thread, and looks how it ended. Does not know what is written.
+Owns when a sync begins, and looks how it ended. Does not know what is written.
 """
 
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Callable, Optional, Tuple
 
+from metricsd.background import Background
 from metricsd.journal import Journal, Unsynced
 from metricsd.reactor import Reactor
 
@@ -16,49 +17,49 @@ logger = logging.getLogger("metricsd")
 # hardly more than the last second can be lost.
 SYNC_PAUSE = 0.9
 
+# Look so often, in seconds, whether it is done.
+SYNC_LOOK = 0.05
+
 
 class EverySecond:
-    """Syncs a journal, in a thread, while there is something to sync."""
+    """Syncs a journal, in the background, while there is something to sync."""
 
     def __init__(
         self,
         journal: Journal,
         reactor: Reactor,
-        thread: ThreadPoolExecutor,
+        background: Background,
         on_failure: Callable[[], None],
     ) -> None:
-        """The executor has a single thread."""
         self._journal = journal
         self._reactor = reactor
+        self._background = background
         self._on_failure = on_failure
-        self._thread = thread
         self._running: Optional[Tuple[Unsynced, Future[None]]] = None
-        self._set = False  # a timer
+        self._busy = False  # a timer is set
 
     def written(self) -> None:
         """There is something to sync."""
-        if not self._set:
-            self._set = True
-            self._reactor.call_later(SYNC_PAUSE, self._go_on)
+        if not self._busy:
+            self._busy = True
+            self._reactor.call_later(SYNC_PAUSE, self._sync)
 
-    def _go_on(self) -> None:
-        self._set = False
-        if self._running is not None and not self._running[1].done():
-            self.written()  # a slow disk: look again
+    def _sync(self) -> None:
+        unsynced = self._journal.take_unsynced()
+        if unsynced is None:
+            self._busy = False
             return
-        self._finish()
-        unsynced = self._journal.unsynced()
-        if unsynced is not None:
-            self._running = unsynced, self._thread.submit(unsynced.sync)
-            self.written()  # to see how it ended
+        self._running = unsynced, self._background.submit(unsynced.sync)
+        self._reactor.call_later(SYNC_LOOK, self._look)
 
-    def _finish(self) -> None:
-        """See how the last sync ended."""
-        if self._running is None:
+    def _look(self) -> None:
+        assert self._running is not None
+        unsynced, outcome = self._running
+        if not outcome.done():
+            self._reactor.call_later(SYNC_LOOK, self._look)
             return
-        unsynced, result = self._running
         self._running = None
-        error = result.exception()
+        error = outcome.exception()
         if error is None:
             unsynced.done()
         elif isinstance(error, OSError):
@@ -67,3 +68,4 @@ class EverySecond:
             self._on_failure()
         else:
             raise error
+        self._reactor.call_later(SYNC_PAUSE, self._sync)

@@ -8,6 +8,7 @@ A journal is a folder of segments, ``00000001.log`` and so on, and at most one s
 written at its end. Its first line tells which segment it follows, and how much of that one counts.
 """
 
+import logging
 import time
 from typing import Callable, List, NamedTuple, Optional
 
@@ -20,6 +21,9 @@ FSYNC_POLICIES = (ALWAYS, EVERY_SECOND, NEVER)
 
 # When no segment can be begun, try again after so many seconds, if there are puts then.
 RETRY_SECONDS = 0.1
+
+
+logger = logging.getLogger("metricsd")
 
 
 class JournalError(Exception):
@@ -37,13 +41,14 @@ class End(NamedTuple):
 class Segment:
     """A file that is being written."""
 
-    __slots__ = ("abandoned", "failure", "file", "length", "number", "synced")
+    __slots__ = ("abandoned", "begun", "failure", "file", "length", "number", "synced")
 
-    def __init__(self, number: int, file: int, length: int) -> None:
+    def __init__(self, number: int, file: int, length: int, begun: int, synced: int) -> None:
         self.number = number
         self.file = file
         self.length = length
-        self.synced = 0
+        self.begun = begun  # the length of its first record
+        self.synced = synced  # so much of it is safe
         self.failure: Optional[OSError] = None  # of a sync; another one would prove nothing
         self.abandoned = False  # it need not be synced any more
 
@@ -74,7 +79,7 @@ class Unsynced(NamedTuple):
 
     def _sync(self, segment: Segment) -> None:
         if segment.failure is not None:
-            raise segment.failure
+            raise _same(segment.failure)
         try:
             self.disk.sync(segment.file)
             self.disk.sync_folder()
@@ -100,7 +105,7 @@ class Journal:
     could not be written or synced is never written again: what a failed fsync(2) has lost, a second
     one does not bring back, even if it succeeds. The next segment says how much of it counts.
 
-    Raises OSError if nothing can be written.
+    Raises OSError if the last segment can't be opened.
     """
 
     def __init__(
@@ -125,8 +130,11 @@ class Journal:
         # Now, while there are descriptors: clients may take them all.
         if whole:
             self._go_on(end)
-        else:
+            return
+        try:
             self._begin()
+        except OSError as error:  # a full disk: points can be read, and the next put tries again
+            logger.error("journal: puts are refused until it can be written: %s", error)
 
     def append(self, lines: bytes) -> int:
         """Write lines; with the policy ``always``, return when they are safe. Returns the bytes.
@@ -134,14 +142,14 @@ class Journal:
         Raises OSError if that failed: then they are not in the journal.
         """
         if self._failure is not None:
-            raise self._failure
+            raise _same(self._failure)
         segment = self._segment or self._begin()
         record = write_record(lines, segment.synced)
         try:
             self._disk.write(segment.file, record)
             if self._policy == ALWAYS:
                 self._disk.sync(segment.file)
-        except OSError:
+        except BaseException:
             self._disown(segment)
             raise
         segment.length += len(record)
@@ -150,18 +158,21 @@ class Journal:
         return len(record)
 
     def turn_over(self) -> int:
-        """Begin a new segment; return the number of the one before.
+        """Begin a new segment, unless this one holds nothing; return the number of the last before.
 
         Raises OSError if none can be begun.
         """
-        if self._segment is None:
+        segment = self._segment or self._begin()
+        if segment.length == segment.begun and self._end.number:
             return self._end.number
-        number = self._segment.number
         self._begin()
-        return number
+        return segment.number
 
-    def unsynced(self) -> Optional[Unsynced]:
-        """What has to be synced in the background; None if there is nothing."""
+    def take_unsynced(self) -> Optional[Unsynced]:
+        """What has to be synced in the background; None if there is nothing.
+
+        Whoever takes it has to do it: segments that have been left are closed there.
+        """
         current = self._segment
         length = 0 if current is None else current.length
         if not self._retired and (current is None or current.synced == length):
@@ -187,17 +198,12 @@ class Journal:
         self._failure = None
 
     def close(self) -> None:
-        """Write no more. Raises OSError if, with ``everysec``, the last lines can't be synced."""
-        try:
-            unsynced = self.unsynced() if self._policy == EVERY_SECOND else None
-            if unsynced is not None:
-                unsynced.sync()
-        finally:
-            for segment in [*self._retired, self._segment]:
-                if segment is not None:
-                    self._disk.close(segment.file)
-            self._retired.clear()
-            self._segment = None
+        """Write no more."""
+        for segment in [*self._retired, self._segment]:
+            if segment is not None:
+                self._disk.close(segment.file)
+        self._retired.clear()
+        self._segment = None
 
     def _go_on(self, end: End) -> None:
         """Write on where an earlier server has ended, when what it left is safe."""
@@ -207,18 +213,17 @@ class Journal:
         except OSError:
             self._disk.close(file)
             raise
-        self._segment = Segment(end.number, file, end.length)
-        self._segment.synced = end.length
+        self._segment = Segment(end.number, file, end.length, begun=0, synced=end.length)
 
     def _begin(self) -> Segment:
         """Begin a segment, and leave the one that is open. Raises OSError."""
         if self._clock() < self._retry_at:
-            raise self._retry_error
+            raise _same(self._retry_error)
         try:
             return self._replace_segment()
         except OSError as error:
             self._retry_at = self._clock() + RETRY_SECONDS
-            self._retry_error = error.with_traceback(None)
+            self._retry_error = _same(error)
             raise
 
     def _replace_segment(self) -> Segment:
@@ -238,21 +243,26 @@ class Journal:
         except OSError:
             self._disk.close(file)
             raise
-        self._segment = Segment(number, file, len(record))
+        length = len(record)
+        self._segment = Segment(number, file, length, length, length if synced else 0)
         return self._segment
 
     def _disown(self, segment: Segment) -> None:
-        """What was written last does not count: say so on the disk, before anybody is told."""
+        """What was written last does not count: take it away, and say so in the next segment.
+
+        Each by itself would do, if only the disk did what it is told.
+        """
+        try:
+            self._disk.truncate(segment.file, segment.length)
+            if self._policy == ALWAYS:
+                self._disk.sync(segment.file)
+        except OSError:
+            pass
+        self._leave(segment)
         try:
             self._begin()
         except OSError:
             pass  # the next put tries again
-        if self._segment is segment:
-            try:
-                self._disk.truncate(segment.file, segment.length)
-            except OSError:
-                pass  # then the disk has hardly kept the lines either
-            self._leave(segment)
 
     def _leave(self, segment: Segment) -> None:
         """Never write this one again."""
@@ -262,3 +272,8 @@ class Journal:
             self._disk.close(segment.file)
         else:
             self._retired.append(segment)  # it is to be synced, or that is under way
+
+
+def _same(error: OSError) -> OSError:
+    """A new error that says the same. One that is raised again grows by the calls it passes."""
+    return OSError(error.errno, error.strerror)

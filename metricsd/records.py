@@ -15,7 +15,8 @@ from typing import Iterator, NamedTuple, Union
 
 Data = Union[bytes, mmap.mmap]  # a file's bytes, maybe not all in memory
 
-RECORD_HEAD = re.compile(b"#([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{12})\n")
+# At the beginning of a line, so that nobody can put a key that looks like one.
+RECORD_HEAD = re.compile(b"^#([0-9a-f]{8}) ([0-9a-f]{12}) ([0-9a-f]{12})\n", re.MULTILINE)
 CHECKED_FROM = len("#01234567")  # on, the checksum covers everything
 
 
@@ -30,7 +31,7 @@ class Record(NamedTuple):
 
 def write_record(lines: bytes, synced: int) -> bytes:
     """Return lines as a record. CRC-32 finds every damage of up to 32 bits in a row."""
-    numbers = b" %08x %012x\n" % (len(lines), synced)
+    numbers = b" %012x %012x\n" % (len(lines), synced)
     return b"#%08x" % zlib.crc32(lines, zlib.crc32(numbers)) + numbers + lines
 
 
@@ -50,6 +51,6 @@ def read_records(data: Data, start: int, end: int) -> Iterator[Record]:
 
 
 def records_behind(data: Data, start: int) -> Iterator[Record]:
-    """Yield the undamaged records that begin after this place, whatever lies between them."""
+    """Yield every undamaged record that begins after this place, whatever lies between them."""
     for head in RECORD_HEAD.finditer(data, start + 1):
         yield from islice(read_records(data, head.start(), len(data)), 1)

@@ -1,7 +1,7 @@
 """Recovery: a journal's puts are run again, up to the last one that is whole.
 
 Owns which files count and in which order, and what is done about damage. Nothing is deleted but
-what a snapshot stands for.
+what a snapshot that is whole stands for.
 
 The end of a journal may be torn: the server was killed while it wrote, or the power failed before
 all was on the disk. What is there in one piece is loaded, and the rest was never acknowledged as
@@ -17,7 +17,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 from metricsd.batch import put_block
 from metricsd.commands import BadCommand, run
 from metricsd.disk import Disk
-from metricsd.filenames import UNFINISHED, file_number, replaced_names, segment_name, snapshot_name
+from metricsd.filenames import file_number, is_unfinished, replaced_by, segment_name, snapshot_name
 from metricsd.journal import End, JournalError
 from metricsd.lines import BLOCK_BYTES
 from metricsd.records import Data, read_records, records_behind
@@ -75,6 +75,7 @@ class Recovery:
         self._disk = disk
         self._store = store
         self._damage = damage
+        self._loaded: List[str] = []  # the names of files
         self._last_lines = b""
         self._gathered: List[bytes] = []
         self._gathered_bytes = 0
@@ -90,6 +91,8 @@ class Recovery:
         segments = [number for number in _numbers(names, "log") if number > base]
         end, whole = End(base, 0, 0), False
         if base:
+            if self._damage == SKIP:  # then what it stands for helps, if it is still there
+                self._load_replaced([number for number in _numbers(names, "log") if number <= base])
             self._load_snapshot(snapshot_name(base))
         for piece in self._chain(base, segments):
             length, torn = self._load_segment(piece)
@@ -98,14 +101,29 @@ class Recovery:
             if torn:
                 break
         self._run_gathered()
-        unfinished = [name for name in names if name.endswith(UNFINISHED)]
-        for name in [*unfinished, *replaced_names(names, base)]:
-            self._disk.remove_if_there(name)
+        self._make_safe()
+        self._clean(names, base)
         if self._puts:
             seconds = time.monotonic() - self._started
             logger.info("journal: %d puts read in %.1f s", self._puts, seconds)
         next_number = max([base, *segments]) + 1
         return Recovered(end, whole, next_number, self._puts, self._size, self._damaged)
+
+    def _make_safe(self) -> None:
+        """What was read may not be on the disk yet: an earlier server was killed, say."""
+        for name in self._loaded:
+            self._disk.sync_name(name)
+        self._disk.sync_folder()
+
+    def _clean(self, names: List[str], base: int) -> None:
+        """Remove what does not count; of a damaged journal, somebody may still want it all."""
+        replaced = [] if self._damaged else replaced_by(names, base)
+        for name in [*filter(is_unfinished, names), *replaced]:
+            self._disk.remove_if_there(name)
+
+    def _load_replaced(self, numbers: List[int]) -> None:
+        for piece in self._chain(min(numbers, default=0) - 1, numbers):
+            self._load_segment(piece)
 
     def _chain(self, base: int, numbers: List[int]) -> List[Piece]:
         """The segments that count, oldest first: from the newest on, each tells which it follows.
@@ -148,6 +166,7 @@ class Recovery:
     ) -> Tuple[int, bool]:
         """Run the records of a file up to a length, or a torn end."""
         data = self._disk.read(name)
+        self._loaded.append(name)
         end = len(data) if length is None else length
         place = 0
         while True:
@@ -172,6 +191,7 @@ class Recovery:
     def _gather(self, lines: bytes) -> None:
         """Take the lines of a record; puts wait for others, as a large block is cheaper to run."""
         self._last_lines = lines
+        # Nearly all are puts, and that is seen fastest.
         if lines.startswith(PUT_START) or not (lines == END_LINE or FOLLOWS.match(lines)):
             self._gathered.append(lines)
             self._gathered_bytes += len(lines)
@@ -208,7 +228,8 @@ class Recovery:
         if self._damage == STOP:
             raise JournalError(
                 f"{where}, before points that were safe on the disk. Nothing was changed. Restore "
-                "the file from a copy, or load all that is whole: --journal-damage skip"
+                "the file from a copy, or load all that is whole and keep the damaged files aside: "
+                "--journal-damage skip"
             )
         self._damaged = True
         logger.warning("%s; going on with what is whole", where)

@@ -1,5 +1,6 @@
 """A disk in memory that fails on purpose, and loses what was not synced when its power fails."""
 
+import copy
 import errno
 import os
 import random
@@ -27,9 +28,34 @@ class File:
         self.safe = bytearray()
         self.unsafe: List[bytes] = []  # one for each write since the last sync
 
+        self.lost: List[Tuple[int, int]] = []  # place and length of what no sync brings back
+        self.cut: Optional[File] = None  # what it was before it was truncated, until it is synced
+
     @property
     def data(self) -> bytes:
+        """What is to be seen while the power is on."""
         return bytes(self.safe) + b"".join(self.unsafe)
+
+    def truncate(self, length: int) -> None:
+        before = copy.deepcopy(self)
+        self.safe = bytearray(self.data[:length])
+        self.unsafe.clear()
+        self.lost = [(place, size) for place, size in self.lost if place < length]
+        self.cut = before
+
+    def sync(self) -> None:
+        self.safe += b"".join(self.unsafe)
+        self.unsafe.clear()
+        self.cut = None
+
+    def after_power_failure(self, dice: random.Random) -> bytes:
+        if self.cut is not None and dice.random() < 0.5:
+            return self.cut.after_power_failure(dice)
+        kept = bytearray(self.safe)
+        for place, length in self.lost:
+            end = min(place + length, len(kept))
+            kept[place:end] = bytes(end - place)
+        return bytes(kept) + _remains(self.unsafe, dice)
 
 
 Names = Dict[str, File]
@@ -49,6 +75,10 @@ class FakeDisk(Disk):
         self.open_files: Dict[int, File] = {}
         self._next_file = 1
 
+    def itself(self, folder: str) -> "FakeDisk":
+        """Stands in for the class, where a disk is opened."""
+        return self
+
     def lock(self, name: str) -> None:
         pass
 
@@ -64,6 +94,10 @@ class FakeDisk(Disk):
         self.files[name] = File()
         self._names_changed()
         return self._open(name)
+
+    def sync_name(self, name: str) -> None:
+        self._check("sync")
+        self.files[name].sync()
 
     def go_on(self, name: str) -> int:
         return self._open(name)
@@ -82,17 +116,16 @@ class FakeDisk(Disk):
             self._check("sync")
         except OSError:
             # As on Linux: the pages count as written, and the next sync knows nothing of them.
-            opened.safe += b"\0" * len(b"".join(opened.unsafe))
+            # Others still see them, until the power fails.
+            opened.lost += [(len(opened.safe), len(b"".join(opened.unsafe)))]
+            opened.safe += b"".join(opened.unsafe)
             opened.unsafe.clear()
             raise
-        opened.safe += b"".join(opened.unsafe)
-        opened.unsafe.clear()
+        opened.sync()
 
     def truncate(self, file: int, length: int) -> None:
         self._check("truncate")
-        opened = self.open_files[file]
-        opened.safe = bytearray(opened.data[:length])
-        opened.unsafe.clear()
+        self.open_files[file].truncate(length)
 
     def _close(self, file: int) -> None:
         del self.open_files[file]
@@ -120,18 +153,20 @@ class FakeDisk(Disk):
 
     def killed(self) -> "FakeDisk":
         """The disk as another process finds it after this one was killed."""
-        return self._later(self.files, lambda file: file.data)
+        disk = FakeDisk()
+        copied: Tuple[Names, Names, List[Names]] = copy.deepcopy(
+            (self.files, self.safe_names, self.steps)
+        )
+        disk.files, disk.safe_names, disk.steps = copied
+        return disk
 
     def power_failed(self, dice: random.Random) -> "FakeDisk":
         """The disk after its power failed: of what was not synced, any part may be there."""
         names = dice.choice([self.safe_names, *self.steps])
-        return self._later(names, lambda file: bytes(file.safe) + _remains(file.unsafe, dice))
-
-    def _later(self, names: Names, data: Callable[[File], bytes]) -> "FakeDisk":
         disk = FakeDisk()
         for name, file in names.items():
             disk.files[name] = File()
-            disk.files[name].safe += data(file)
+            disk.files[name].safe += file.after_power_failure(dice)
         disk.safe_names = dict(disk.files)
         return disk
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from concurrent.futures import Future
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 from unittest import mock
 
@@ -36,32 +37,40 @@ class Clockwork:
             callback()
 
 
-class AtOnce:
-    """Stands in for the thread: what it is given is done before it returns."""
+class Whenever:
+    """Stands in for the background: a job is done when the test says so."""
 
-    def __init__(self, max_workers: int) -> None:
-        assert max_workers == 1
+    def __init__(self) -> None:
+        self._jobs: List[Tuple[Callable[[], None], Future[None]]] = []
 
-    def submit(self, job: Callable[[], None]) -> Any:
-        result = mock.Mock()
-        result.done.return_value = True
-        result.exception.return_value = None
-        try:
-            job()
-        except BaseException as error:
-            result.exception.return_value = error
-        return result
+    def submit(self, job: Callable[[], None]) -> "Future[None]":
+        outcome: Future[None] = Future()
+        self._jobs.append((job, outcome))
+        return outcome
 
-    def shutdown(self) -> None:
-        pass
+    def work(self) -> None:
+        """Do the next job, if there is one."""
+        if self._jobs:
+            job, outcome = self._jobs.pop(0)
+            try:
+                job()
+            except BaseException as error:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(None)
+
+    def close(self, seconds: float) -> bool:
+        while self._jobs:
+            self.work()
+        return True
 
 
 @contextlib.contextmanager
 def small() -> Iterator[None]:
-    """Snapshots after a few turns, of several records each, and no thread."""
+    """Snapshots after a few turns, of several records each, and no thread of its own."""
     with mock.patch.object(compaction, "WORTHWHILE_BYTES", 400), mock.patch.object(
         compaction, "LINES_SECONDS", 0.0
-    ), mock.patch.object(commit_module, "ThreadPoolExecutor", AtOnce), mock.patch.object(
+    ), mock.patch.object(commit_module, "Background", Whenever), mock.patch.object(
         journal, "RETRY_SECONDS", 0.0
     ):
         yield
@@ -75,7 +84,8 @@ class Run:
         self.clockwork = Clockwork()
         self.store = Store()
         reactor: Any = self.clockwork
-        self.commit = Commit(self.store, reactor, "DIR", policy, "stop", lambda _: disk)
+        self.commit = Commit(self.store, reactor, "DIR", policy, "stop", disk.itself)
+        self.background: Any = self.commit._background
         self.dice = random.Random(seed)
         self.history: List[Points] = [points(self.store)]
         self.refused: List[bool] = []
@@ -93,11 +103,15 @@ class Run:
         self.history.append(self.history[-1] if self.refused[-1] else stored)
         assert points(self.store) == in_order(self.history[-1])
         self.clockwork.run(self.dice.choice([0.0, 0.01, 1.0, 11.0]))
+        for _ in range(self.dice.choice([0, 1, 2, 5, 20])):
+            self.background.work()
+            self.clockwork.run(self.dice.choice([0.0, 0.01, 1.0]))
 
     def settle(self) -> None:
         """Let all that is done beside the loop come to its end."""
         for _ in range(200):
             self.clockwork.run(1.0)
+            self.background.work()
 
     def turns(self, count: int = TURNS) -> None:
         for _ in range(count):
@@ -111,10 +125,10 @@ def in_order(stored: Points) -> Points:
 def recovered(disk: FakeDisk) -> Points:
     reactor: Any = Clockwork()
     store = Store()
-    Commit(store, reactor, "DIR", "always", "stop", lambda _: disk).close()
+    Commit(store, reactor, "DIR", "always", "stop", disk.itself).close()
     found = points(store)
     again = Store()
-    Commit(again, reactor, "DIR", "always", "stop", lambda _: disk.killed()).close()
+    Commit(again, reactor, "DIR", "always", "stop", disk.killed().itself).close()
     assert points(again) == found, "recovery has changed what is there"
     return found
 

@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 
 import metricsd
-from metricsd import Client, Server, compaction
+from metricsd import Client, Server, commit, compaction, everysecond
 from metricsd.journal import JournalError
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
@@ -226,14 +226,78 @@ def test_everysec_waits_for_no_disk(tmp_path: Path) -> None:
         reached.set()
         release.wait(30)
 
-    with mock.patch("os.fsync", stuck), running(
-        journal=str(tmp_path), fsync="everysec"
-    ) as server, Conversation(server.address) as client:
-        assert client.ask(b"put k 1 1\n") == OK
-        assert reached.wait(10)
-        for number in range(100):
-            assert client.ask(b"put k 1 %d\nget k\n" % number, 2).count(b"ok\n") == 2
-        release.set()
+    with running(journal=str(tmp_path), fsync="everysec") as server:
+        with mock.patch("os.fsync", stuck), Conversation(server.address) as client:
+            assert client.ask(b"put k 1 1\n") == OK
+            assert reached.wait(10)
+            for number in range(100):
+                assert client.ask(b"put k 1 %d\nget k\n" % number, 2).count(b"ok\n") == 2
+            release.set()
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = threading.Event()
+    with mock.patch.object(commit, "CLOSE_SECONDS", 0.1), mock.patch.object(
+        everysecond, "SYNC_PAUSE", 0.0
+    ):
+        with running(journal=str(tmp_path), fsync="everysec") as server:
+            with Conversation(server.address) as client:
+                with mock.patch("os.fsync", side_effect=lambda _: release.wait(30)):
+                    assert client.ask(b"put k 1 1\n") == OK
+                    server.close()
+                    release.set()
+    assert "journal: the disk does not answer; the last puts may not be safe" in caplog.messages
+
+
+def test_it_serves_on_when_the_main_thread_has_ended(tmp_path: Path) -> None:
+    program = f"""
+import threading
+from metricsd import Server, everysecond
+everysecond.SYNC_PAUSE = 0.0
+server = Server("127.0.0.1", 0, journal={str(tmp_path)!r}, fsync="everysec")
+print(server.address[1], flush=True)
+threading.Thread(target=server.serve_forever).start()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=str(ROOT)) as process:
+        try:
+            assert process.stdout is not None
+            with connect(int(process.stdout.readline())) as client:
+                for number in range(200):
+                    assert client.ask(b"put k 1 %d\n" % number) == OK
+                    time.sleep(0.001)  # so that there are syncs in between
+        finally:
+            process.kill()
+
+
+def test_a_torn_end_on_a_full_disk(tmp_path: Path) -> None:
+    """Points can be read, and puts are refused until there is room for another segment."""
+    with running(journal=str(tmp_path)) as server, Client(*server.address) as writer:
+        writer.put("k", 1, 1)
+        writer.put("k", 2, 2)
+    path = tmp_path / "00000001.log"
+    path.write_bytes(path.read_bytes()[:-3])
+    with contextlib.ExitStack() as full:
+        full.enter_context(mock.patch("os.write", side_effect=OSError(28, "No space left")))
+        with running(journal=str(tmp_path)) as server, Conversation(server.address) as client:
+            assert client.ask(b"get k\nput k 3 3\n", 2) == b"ok\nk 1.0 1\n\n" + NOT_STORED
+            full.close()
+            while client.ask(b"put k 3 3\n") != OK:
+                pass
+
+
+def test_a_relative_folder_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with running(journal="here") as server, Client(*server.address) as client:
+        monkeypatch.chdir("/")
+        with mock.patch.object(compaction, "WORTHWHILE_BYTES", 1):
+            client.put("k", 1, 1)
+            client.put("k", 2, 1)
+    assert (tmp_path / "here").is_dir()
 
 
 @pytest.mark.parametrize("policy", ["always", "everysec", "never"])

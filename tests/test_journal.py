@@ -17,16 +17,18 @@ def _small() -> Iterator[None]:
 
 @pytest.mark.parametrize("policy", ["always", "everysec", "never"])
 def test_what_was_put_is_there_again(policy: str) -> None:
+    snapshots = 0
     for seed in range(10):
         run = Run(FakeDisk(), policy, seed)
         run.turns()
-        assert any(name.endswith(".snapshot") for name in run.disk.files), "none was written"
+        snapshots += any(name.endswith(".snapshot") for name in run.disk.files)
         assert same(recovered(run.disk.killed()), run.history[-1])
         run.commit.close()
         assert not run.disk.open_files
         if policy != "never":
             power_failed = run.disk.power_failed(run.dice)
             assert same(recovered(power_failed), run.history[-1])
+    assert snapshots >= 5
 
 
 @pytest.mark.parametrize("policy", ["always", "everysec", "never"])
@@ -116,3 +118,64 @@ def test_a_server_killed_again_and_again() -> None:
             run.turns(dice.randrange(12))
             history = run.history[-1]
             disk = disk.killed() if dice.random() < 0.5 else disk.power_failed(dice)
+
+
+class NoRoomForSnapshots(FakeDisk):
+    """A disk with room for segments, and no more."""
+
+    attempts = 0
+
+    def write(self, file: int, data: bytes) -> None:
+        if self.open_files[file] is self.files.get("snapshot.new"):
+            self.attempts += 1
+            raise OSError(28, "No space left on device")
+        super().write(file, data)
+
+
+def test_a_snapshot_that_does_not_fit_leaves_nothing_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = NoRoomForSnapshots()
+    run = Run(disk, "always")
+    run.turns(2 * TURNS)
+    run.settle()
+    for _ in range(600):
+        run.clockwork.run(1.0)
+        run.background.work()
+    assert 5 <= disk.attempts <= 40
+    assert not any(run.refused)
+    assert set(disk.files) <= {"00000001.log", "00000002.log"}
+    assert len(caplog.messages) <= run.clockwork.now / 60 + 1
+
+
+def test_an_error_that_is_told_again_and_again_does_not_grow() -> None:
+    disk = FakeDisk()
+    run = Run(disk, "everysec")
+    run.turns(3)
+    run.commit._journal.distrust(OSError(5, "Input/output error"))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            run.commit._journal.append(b"put k 1 1\n")
+        depths.append(len(caught.traceback))
+    assert depths[0] == depths[2]
+
+
+@pytest.mark.parametrize("other", ["create", "write", "rename", "sync_folder", "truncate"])
+def test_a_refused_put_stays_away_if_two_calls_fail(other: str) -> None:
+    """The sync of a record fails, and then what would have disowned that record."""
+    for use in range(1, 40):
+        disk = FakeDisk()
+        run = Run(disk, "always", use)
+        disk.uses.clear()
+
+        def fails(call: str, number: int, disk: FakeDisk = disk, use: int = use) -> Optional[str]:
+            if call == "sync":
+                return "EIO" if number == use else None
+            return "EIO" if call == other and 0 < disk.failures < 3 else None
+
+        disk.fails = fails
+        for _ in range(TURNS):
+            run.turn()
+            assert same(recovered(disk.killed()), run.history[-1])
+            assert same(recovered(disk.power_failed(run.dice)), run.history[-1])
