@@ -5,6 +5,7 @@ from typing import Iterator, List
 
 import pytest
 
+from metricsd import retention
 from metricsd.reactor import Reactor
 from metricsd.retention import (
     LONGEST_PAUSE,
@@ -125,7 +126,8 @@ def test_very_many_series_do_not_take_all_the_time(
     assert begun[2] - begun[1] >= working / WORKING_SHARE
 
 
-def test_a_server_that_retains_for_a_second() -> None:
+def test_a_server_that_retains_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.05)
     with running(retention=1) as server, Conversation(server.address) as client:
         now = int(time.time())
         assert client.ask(b"put old 1 %d\n" % (now - 100)) == b"ok\n\n"
@@ -142,8 +144,9 @@ def test_without_retention_everything_stays() -> None:
         assert server._reactor._timers == []
 
 
-def test_the_limit_and_retention_together() -> None:
+def test_the_limit_and_retention_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a sweep drops makes room."""
+    monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.05)
     with running(retention=1, max_points=1) as server, Conversation(server.address) as client:
         assert client.ask(b"put old 1 1\n") == b"ok\n\n"
         reply = b""

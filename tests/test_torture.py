@@ -17,8 +17,8 @@ PROGRAM = """
 import sys
 import scenarios, torture
 torture.QUICK = scenarios.Size(
-    connections=100, sleepers=60, storm=50, hold_seconds=1.0, probes=200, session_fuzz=5000,
-    socket_fuzz=1000, offsets=30, fault_uses=0, soak_seconds=1.0,
+    connections=100, sleepers=60, storm=50, hold_seconds=1.0, probes=200, session_fuzz=2000,
+    socket_fuzz=500, offsets=30, fault_uses=0, soak_seconds=1.0,
     kills=3, disks=10,
 )
 sys.argv[1:] = ["--quick", "--json", "--only", sys.argv[1]]
