@@ -11,7 +11,7 @@ import mmap
 import re
 import zlib
 from itertools import islice
-from typing import Iterator, NamedTuple, Union
+from typing import Iterator, Tuple, Union
 
 Data = Union[bytes, mmap.mmap]  # a file's bytes, maybe not all in memory
 
@@ -20,13 +20,9 @@ RECORD_HEAD = re.compile(b"^#([0-9a-f]{8}) ([0-9a-f]{12}) ([0-9a-f]{12})\n", re.
 CHECKED_FROM = len("#01234567")  # on, the checksum covers everything
 
 
-class Record(NamedTuple):
-    """A record that was found whole."""
-
-    start: int
-    end: int
-    lines: bytes
-    synced: int  # so many bytes of the file were safe before this one was written
+# A record that was found whole: where it ends, its lines, and how many bytes of the file were safe
+# before it was written, in hexadecimal. A plain tuple, as there may be a million of them.
+Record = Tuple[int, bytes, bytes]
 
 
 def write_record(lines: bytes, synced: int) -> bytes:
@@ -46,11 +42,15 @@ def read_records(data: Data, start: int, end: int) -> Iterator[Record]:
         stop = first + int(length, 16)
         if stop > end or zlib.crc32(data[start + CHECKED_FROM : stop]) != int(checksum, 16):
             return
-        yield Record(start, stop, data[first:stop], int(synced, 16))
+        yield stop, data[first:stop], synced
         start = stop
 
 
-def records_behind(data: Data, start: int) -> Iterator[Record]:
-    """Yield every undamaged record that begins after this place, whatever lies between them."""
+def records_behind(data: Data, start: int) -> Iterator[Tuple[int, int]]:
+    """Yield where each undamaged record begins after this place, whatever lies between them.
+
+    Also how many bytes of the file were safe before it was written.
+    """
     for head in RECORD_HEAD.finditer(data, start + 1):
-        yield from islice(read_records(data, head.start(), len(data)), 1)
+        for _, _, synced in islice(read_records(data, head.start(), len(data)), 1):
+            yield head.start(), int(synced, 16)

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from io import BytesIO
+from itertools import islice
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from metricsd.batch import put_block
@@ -157,7 +158,7 @@ class Recovery:
         def safe(_data: Data, place: int) -> bool:
             # The next segment is only synced when this one is.
             later = records_behind(self._disk.read(piece.next_name), 0)
-            return place < claim.synced or any(record.synced for record in later)
+            return place < claim.synced or any(synced for _, synced in later)
 
         return self._load(piece.name, claim.length, safe)
 
@@ -170,14 +171,14 @@ class Recovery:
         end = len(data) if length is None else length
         place = 0
         while True:
-            for record in read_records(data, place, end):
-                self._gather(record.lines)
-                place = record.end
+            for end_of_record, lines, _ in read_records(data, place, end):
+                self._gather(lines)
+                place = end_of_record
             if place >= end:
                 break
             if was_safe(data, place):
                 self._complain(f"{name} is damaged at byte {place}")
-                place = next((later.start for later in records_behind(data, place)), end)
+                place = next((start for start, _ in records_behind(data, place)), end)
             else:
                 logger.warning(
                     "journal: the last %d bytes of %s are dropped: they were not written whole",
@@ -238,15 +239,16 @@ class Recovery:
 def _safe_before_the_end(data: Data, place: int) -> bool:
     """Whether later records say that this place was safe, other than those in the same sector."""
     return any(
-        record.synced > place and record.start >= place + SECTOR_BYTES
-        for record in records_behind(data, place)
+        synced > place and start >= place + SECTOR_BYTES
+        for start, synced in records_behind(data, place)
     )
 
 
 def _follows(data: Data) -> Optional[End]:
     """Which segment one follows, as its first record says; None if there is none."""
-    first = next(read_records(data, 0, len(data)), None)
-    match = first and FOLLOWS.match(first.lines)
+    match = None
+    for _, lines, _ in islice(read_records(data, 0, len(data)), 1):
+        match = FOLLOWS.match(lines)
     return End(*map(int, match.groups())) if match else None
 
 

@@ -131,6 +131,15 @@ def test_the_benchmark_table_is_the_committed_result() -> None:
         assert (ROOT / name).exists()
 
 
+def test_the_table_of_what_durability_costs_is_from_the_committed_run() -> None:
+    path = ROOT / "bench" / "results" / "durability.md"
+    result = path.read_text(encoding="utf-8").splitlines()
+    section = README.split("## What an ok means")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "|---" not in line]
+    assert len(rows) >= 8
+    assert all(row in result for row in rows)
+
+
 def test_the_torture_table_is_from_the_committed_run() -> None:
     result = (ROOT / "bench" / "results" / "torture.md").read_text(encoding="utf-8").splitlines()
     table = README.split("## What it withstands")[1].split("## Read it")[0]
