@@ -27,7 +27,7 @@ def is_unfinished(name: str) -> bool:
 
 def file_number(name: str) -> int:
     """The number of a segment or snapshot; 0 of any other file."""
-    match = re.fullmatch(r"(\d{8,})\.(log|snapshot)", name)
+    match = re.fullmatch(r"(\d{8}|[1-9]\d{8,})\.(log|snapshot)", name)
     return int(match.group(1)) if match else 0
 
 

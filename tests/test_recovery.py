@@ -161,7 +161,7 @@ def test_a_damaged_snapshot_stops_the_start(place: int) -> None:
 def test_what_a_snapshot_stands_for_is_removed_and_nothing_else() -> None:
     disk = written(batches=3)
     ours = ["00000002.snapshot", "snapshot.new", "00000003.log.new"]
-    others = ["a.new", "notes.log", "notes.txt", "x.snapshot"]
+    others = ["000000001.log", "a.new", "notes.log", "notes.txt", "x.snapshot"]
     for name in ours + others:
         disk = with_file(disk, name, write_record(b"end\n", 0))
     assert loaded(disk) == {}
