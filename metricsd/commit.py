@@ -115,5 +115,6 @@ def _unusable(folder: str, error: Exception) -> JournalError:
     if isinstance(error, BlockingIOError):
         reason = "another server uses it; stop that one, or choose another folder"
     else:
-        reason = f"{getattr(error, 'strerror', None) or error}; choose a folder that can be read and written"
+        what = getattr(error, "strerror", None) or error
+        reason = f"{what}; choose a folder that can be read and written"
     return JournalError(f"cannot use the journal in {folder}: {reason}")
