@@ -14,7 +14,7 @@ from metricsd.records import read_records, records_behind, write_record
 from metricsd.recovery import SECTOR_BYTES, recover
 from metricsd.session import Session
 from metricsd.store import Store
-from tests.fake_disk import FakeDisk, File
+from tests.fake_disk import FakeDisk, File, once
 from tests.journal_script import Clockwork, Points
 from tests.model import points
 
@@ -244,3 +244,16 @@ def test_records() -> None:
     assert list(records_behind(data, 0)) == list(zip(starts, lines))
     assert not list(read_records(data, 0, len(data)))
     assert list(read_records(data, len("junk\n"), len(data) - 1)) == found[:-1]
+
+
+@pytest.mark.parametrize("use", [1, 2])
+def test_what_can_not_be_made_safe_stops_the_start(use: int) -> None:
+    """The sync of what was read fails, or that of the segment that is to be written on."""
+    disk = written(batches=3).killed()
+    disk.fails = once("sync", use, "EIO")
+    reactor: Any = Clockwork()
+    with pytest.raises(JournalError, match=r"Input/output error; choose a folder"):
+        Commit(Store(), reactor, "DIR", "always", "stop", disk.itself)
+    assert not disk.open_files
+    disk.fails = lambda *_: None
+    assert loaded(disk) == first(3)
