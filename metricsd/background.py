@@ -36,9 +36,14 @@ class Background:
 
     def _work(self) -> None:
         for job, outcome in iter(self._jobs.get, None):
-            try:
-                job()
-            except BaseException as error:
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(None)
+            do(job, outcome)
+
+
+def do(job: Job, outcome: "Future[None]") -> None:
+    """Do a job, and tell how it ended."""
+    try:
+        job()
+    except BaseException as error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(None)

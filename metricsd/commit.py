@@ -48,20 +48,24 @@ class Commit:
         self._next_log = reactor.now
         self._said_so = False  # that puts are refused
         try:
+            self._background = Background()
+        except RuntimeError as error:  # the system has no thread left
+            raise _unusable(folder, error) from error
+        try:
             self._disk = open_disk(folder)
         except (OSError, ValueError) as error:
+            self._background.close(CLOSE_SECONDS)
             raise _unusable(folder, error) from error
         try:
             self._disk.lock(LOCK_FILE)
             found = recover(self._disk, store, damage)
             whole = found.whole and not found.damaged
-            self._background = Background()
             self._journal = Journal(self._disk, found.end, whole, found.next_number, policy)
-        except (OSError, RuntimeError) as error:
-            self._disk.release()
+        except OSError as error:
+            self._give_up()
             raise _unusable(folder, error) from error
         except BaseException:
-            self._disk.release()
+            self._give_up()
             raise
         parts = (self._journal, self._disk, reactor, self._background)
         self._compaction = Compaction(store, *parts, found=found)
@@ -102,6 +106,10 @@ class Commit:
             logger.error("journal: the last puts may not be safe: %s", synced.exception())
         self._compaction.close()
         self._journal.close()
+        self._disk.release()
+
+    def _give_up(self) -> None:
+        self._background.close(CLOSE_SECONDS)
         self._disk.release()
 
     def _refuse(self, error: Exception) -> None:

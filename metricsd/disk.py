@@ -19,7 +19,6 @@ except ImportError:  # not a POSIX system
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
-
 APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 

@@ -8,6 +8,7 @@ from unittest import mock
 
 from metricsd import commit as commit_module
 from metricsd import compaction, journal
+from metricsd.background import do
 from metricsd.commit import Commit
 from metricsd.store import Store
 from tests.fake_disk import FakeDisk
@@ -51,13 +52,7 @@ class Whenever:
     def work(self) -> None:
         """Do the next job, if there is one."""
         if self._jobs:
-            job, outcome = self._jobs.pop(0)
-            try:
-                job()
-            except BaseException as error:
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(None)
+            do(*self._jobs.pop(0))
 
     def close(self, seconds: float) -> bool:
         while self._jobs:

@@ -43,7 +43,9 @@ def journaled(
             process.kill()
 
 
-def put_until_it_ends(port: int, name: str, acknowledged: Dict[str, int]) -> None:
+def put_until_it_ends(
+    port: int, name: str, acknowledged: Dict[str, int], replies: threading.Semaphore
+) -> None:
     """One put after the other, or a few at a time; note how many have been acknowledged."""
     dice = random.Random(name)
     sent = 0
@@ -55,6 +57,12 @@ def put_until_it_ends(port: int, name: str, acknowledged: Dict[str, int]) -> Non
             sent += count
             assert client.ask(lines, count) == OK * count
             acknowledged[name] = sent
+            replies.release()
+
+
+def wait_for(replies: threading.Semaphore, count: int) -> None:
+    for _ in range(count):
+        assert replies.acquire(timeout=20)
 
 
 def size(folder: Path) -> int:
@@ -82,13 +90,12 @@ def test_killed_under_load_it_has_all_that_it_acknowledged(tmp_path: Path, polic
         with journaled(tmp_path, "--fsync", policy) as (process, port):
             check(port, acknowledged)
             names = [f"{life}.{number}" for number in range(4)]
-            arguments = [(port, name, acknowledged) for name in names]
+            replies = threading.Semaphore(0)
+            arguments = [(port, name, acknowledged, replies) for name in names]
             threads = [threading.Thread(target=put_until_it_ends, args=a) for a in arguments]
             for thread in threads:
                 thread.start()
-            enough = random.Random(life).randrange(50, 400)
-            while sum(acknowledged.get(name, 0) for name in names) < enough:
-                time.sleep(0.001)
+            wait_for(replies, random.Random(life).randrange(20, 200))
             process.kill()
             for thread in threads:
                 thread.join()
@@ -99,10 +106,11 @@ def test_killed_under_load_it_has_all_that_it_acknowledged(tmp_path: Path, polic
 def test_stopped_under_load_it_has_all_that_it_acknowledged(tmp_path: Path) -> None:
     acknowledged: Dict[str, int] = {}
     with journaled(tmp_path, "--fsync", "never") as (process, port):
-        thread = threading.Thread(target=put_until_it_ends, args=(port, "k", acknowledged))
+        replies = threading.Semaphore(0)
+        arguments = (port, "k", acknowledged, replies)
+        thread = threading.Thread(target=put_until_it_ends, args=arguments)
         thread.start()
-        while acknowledged.get("k", 0) < 200:
-            time.sleep(0.001)
+        wait_for(replies, 100)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         thread.join()
@@ -180,8 +188,8 @@ def test_damage_is_one_clear_line(tmp_path: Path) -> None:
         with journaled(tmp_path, *options) as (_, port):
             with Client("127.0.0.1", port) as reader:
                 assert len(reader.get("k")["k"]) == 49
-            while not list(tmp_path.glob("*.snapshot")):
-                time.sleep(0.001)
+                while not list(tmp_path.glob("*.snapshot")):
+                    assert len(reader.get("k")["k"]) == 49
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
@@ -253,21 +261,27 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(
 
 def test_it_serves_on_when_the_main_thread_has_ended(tmp_path: Path) -> None:
     program = f"""
-import threading
+import os, threading
 from metricsd import Server, everysecond
-everysecond.SYNC_PAUSE = 0.0
+everysecond.SYNC_PAUSE = everysecond.SYNC_LOOK = 0.0
 server = Server("127.0.0.1", 0, journal={str(tmp_path)!r}, fsync="everysec")
+sync = os.fsync
+os.fsync = lambda file: (sync(file), print("synced", flush=True))
+def serve():
+    threading.main_thread().join()
+    server.serve_forever()
+threading.Thread(target=serve).start()
 print(server.address[1], flush=True)
-threading.Thread(target=server.serve_forever).start()
 """
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=str(ROOT)) as process:
         try:
             assert process.stdout is not None
             with connect(int(process.stdout.readline())) as client:
-                for number in range(200):
+                for number in range(5):
                     assert client.ask(b"put k 1 %d\n" % number) == OK
-                    time.sleep(0.001)  # so that there are syncs in between
+                    for _ in ("the file", "the folder"):
+                        assert process.stdout.readline() == b"synced\n"
         finally:
             process.kill()
 
@@ -381,6 +395,18 @@ def test_a_port_in_use_leaves_the_folder_free(tmp_path: Path) -> None:
             Server("127.0.0.1", taken.getsockname()[1], journal=str(tmp_path))
     with running(journal=str(tmp_path)):
         pass
+
+
+def test_a_start_that_fails_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with running(journal=str(tmp_path)):
+        during = threading.active_count()
+        with pytest.raises(JournalError, match="another server uses it"):
+            Server("127.0.0.1", 0, journal=str(tmp_path))
+        with pytest.raises(JournalError, match="Not a directory"):
+            Server("127.0.0.1", 0, journal=str(tmp_path / "lock" / "below"))
+        assert threading.active_count() == during
+    assert threading.active_count() == before
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

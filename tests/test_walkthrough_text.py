@@ -58,7 +58,7 @@ def test_nothing_is_quoted_by_hand() -> None:
     )
     assert len(QUOTED) >= 20
     assert set(re.findall(r"^```(\w+)$", by_hand, re.MULTILINE)) == {"mermaid", "sh"}
-    assert not re.search(r"^\||^<!-- (?!TODO)", by_hand, re.MULTILINE)
+    assert not re.search(r"^\||^<!-- ", by_hand, re.MULTILINE)
 
 
 def test_every_output_has_its_command_above_it() -> None:
