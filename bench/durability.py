@@ -1,14 +1,15 @@
-"""What it costs that an acknowledged put survives: metricsd's journal beside Redis's.
+"""What it costs that an acknowledged put survives: metricsd's file beside Redis's.
 
     python3 bench/durability.py --quick
     python3 bench/durability.py --out bench/results
 
 Every round runs every server once, in turn; the figures are medians over the rounds, the ratios
-too. The journal is written where temporary files are (TMPDIR says where).
+too. The file is written where temporary files are (TMPDIR says where).
 """
 
 import argparse
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -18,19 +19,24 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import compare
 from compare import about
-from load import Job, LoadError, cpu_seconds, measure
+from load import Job, LoadError, measure
 from servers import LOAD_CORE, SERVER_CORE, Peer, Running, pin, running, skipped
 from workload import FIRST_TIMESTAMP
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from metricsd import Server
 
 Figures = Dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
 WITHOUT = "metricsd, none"
+STORE = "sqlite:FOLDER/points.db"
 
 
 class Settings(NamedTuple):
@@ -38,21 +44,23 @@ class Settings(NamedTuple):
 
     rounds: int
     seconds: float  # of each load
-    million: int  # points that are loaded at the start
+    loaded: Tuple[int, ...]  # points that a start loads
     rewritten: int  # puts onto SERIES series of one point each
-    snapshot_points: int
+    new_points: int  # that a checkpoint saves
 
 
-FULL = Settings(5, 2.0, 1000000, 1500000, 1000000)
-QUICK = Settings(1, 0.5, 100000, 300000, 200000)
+FULL = Settings(5, 2.0, (1000000, 20000000), 1500000, 1000000)
+QUICK = Settings(1, 0.5, (100000,), 300000, 200000)
 
 SERIES = 1000
 
-# A server that does nothing for so long has done all that is due; everysec looks once a second.
-SETTLING_SECONDS = 1.5
+# Seconds after the last put until the size of the files is looked at.
+SETTLING_SECONDS = 4.0
 
-# Others put for so long beside a snapshot, less than it takes.
-OTHERS_SECONDS = 1.0
+# Seconds for which others get while syncs are slow.
+OTHERS_SECONDS = 2.0
+
+SLOW_SYNC = ROOT / "tests" / "sync_faults.c"  # a library that makes each sync take 50 ms
 
 JOBS = {
     "50 clients, pipeline 1": Job(clients=50),
@@ -68,9 +76,9 @@ def metricsd(name: str, *options: str) -> Peer:
 
 def servers() -> List[Peer]:
     """All that are compared."""
-    journal = ["--journal", "FOLDER/journal", "--fsync"]
+    file = ["--store", STORE, "--fsync"]
     found = [metricsd("none")]
-    found += [metricsd(policy, *journal, policy) for policy in ("never", "everysec", "always")]
+    found += [metricsd(policy, *file, policy) for policy in ("never", "everysec", "always")]
     redis = shutil.which("redis-server") or ""
     missing = "" if redis else "install redis-server (Debian: apt-get install redis-server)"
     for policy in ("everysec", "always"):
@@ -109,7 +117,7 @@ def run_rounds(found: List[Peer], settings: Settings) -> Dict[str, Dict[str, Lis
 
 
 def rate_table(results: Dict[str, Dict[str, List[Figures]]]) -> List[str]:
-    """Puts a second and CPU a put of each, and both divided by those without a journal."""
+    """Puts a second and CPU a put of each, and both divided by those without a file."""
     lines = [
         "| puts | server | puts/s | by that of none | CPU a put, us | by that of Redis, always |",
         "|---|---|---:|---:|---:|---:|",
@@ -130,83 +138,124 @@ def _ratio(rounds: List[Figures], others: Optional[List[Figures]], figure: str) 
     return f"{statistics.median(ratios):.2f}" if ratios else "-"
 
 
-def start_seconds(points: int, pipeline: int) -> float:
-    """How long a start takes that loads so many points, from the command to the first reply."""
-    peer = metricsd("", "--journal", "FOLDER/journal", "--fsync", "never")
-    with running(peer) as server:
-        job = Job(port=server.port, clients=1, pipeline=pipeline, requests=points, keys=SERIES)
-        measure(job, 1, None, show=False)
-        with tempfile.TemporaryDirectory() as copy:
-            shutil.copytree(server.folder + "/journal", copy + "/journal")
-            return _time_to_listen(copy + "/journal", points)
+def starts(points: int) -> Iterator[Tuple[str, float]]:
+    """How many seconds a start takes, from the command to the first reply, and what it loads."""
+    with running(metricsd("", "--store", STORE, "--fsync", "never")) as server:
+        killed = Path(server.folder, "killed")
+        _fill(server, points)
+        killed.mkdir()
+        for path in Path(server.folder).glob("points.db*"):
+            shutil.copy(str(path), str(killed))
+        yield f"{points:,} points, killed", _time_to_listen(killed / "points.db", points)
+        # The one that was killed has ended in good order since.
+        yield f"{points:,} points, closed", _time_to_listen(killed / "points.db", points)
+        yield "no points", _time_to_listen(killed / "none.db", 0)
 
 
-def _time_to_listen(journal: str, points: int) -> float:
-    command = [sys.executable, "-m", "metricsd", "--port", "0", "--journal", journal]
+def _fill(server: Running, points: int) -> None:
+    job = Job(port=server.port, clients=10, pipeline=100, requests=points, keys=SERIES)
+    measure(job, 1, None, show=False)
+
+
+def _time_to_listen(path: Path, points: int) -> float:
+    command = [sys.executable, "-m", "metricsd", "--port", "0", "--store", f"sqlite:{path}"]
     started = time.perf_counter()
     with subprocess.Popen(command, cwd=str(ROOT), stderr=subprocess.PIPE) as process:
         pin(process.pid, SERVER_CORE)
         try:
             assert process.stderr is not None
             log = ""
-            while "listening" not in log:
+            while "listening on" not in log:
                 line = process.stderr.readline().decode()
                 if not line:
                     raise LoadError(f"the server does not start: {log}")
                 log += line
-            if f"{points} puts read" not in log:
+            seconds = time.perf_counter() - started
+            if _count_rows(int(log.rsplit(":", 1)[1])) < points:
                 raise LoadError(f"not all points were loaded: {log}")
-            return time.perf_counter() - started
+            process.terminate()
+            process.wait()
+            return seconds
         finally:
             process.kill()
 
 
+def _count_rows(port: int) -> int:
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"get *\n")
+        client.shutdown(socket.SHUT_WR)
+        rows = 0
+        data = client.recv(1 << 20)
+        while data:
+            rows += data.count(b"\n")
+            data = client.recv(1 << 20)
+        return rows - len(["ok", ""])
+
+
+def size_of_gauges(points: int) -> float:
+    """Bytes a point of the files, closed in good order, of gauges with two decimals."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "points.db")
+        with Server("127.0.0.1", 0, store=f"sqlite:{path}", fsync="never") as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            dice = random.Random(1)
+            for step in range(points // SERIES):
+                values = [f"{dice.gauss(50, 5):.2f}" for _ in range(SERIES)]
+                _put_into_every_series(server.address[1], step, values)
+            server.stop()
+            thread.join()
+        return sum(path.stat().st_size for path in Path(folder).iterdir()) / points
+
+
 def rewritten_bytes(puts: int) -> int:
-    """What is left on the disk of so many puts onto SERIES points, when it has become quiet."""
-    with running(metricsd("", "--journal", "FOLDER/journal", "--fsync", "everysec")) as server:
+    """What is on the disk after so many puts onto SERIES points, a few seconds later."""
+    with running(metricsd("", "--store", STORE, "--fsync", "everysec")) as server:
         for number in range(puts // SERIES):
-            _put_into_every_series(server, 0, number)
-        used = -1.0
-        while used != sum(cpu_seconds(server.pid) or ()):
-            used = sum(cpu_seconds(server.pid) or ())
-            time.sleep(SETTLING_SECONDS)
-        return sum(path.stat().st_size for path in Path(server.folder, "journal").iterdir())
+            _put_into_every_series(server.port, 0, [str(number)] * SERIES)
+        time.sleep(SETTLING_SECONDS)
+        return sum(path.stat().st_size for path in Path(server.folder).glob("points.db*"))
 
 
-def beside_a_snapshot(points: int) -> Tuple[float, float]:
-    """The p99.9 in ms of others' puts while a snapshot is written, and how many seconds it took.
-
-    The last put of those that store every point twice makes it due.
-    """
-    journal = ("--journal", "FOLDER/journal", "--fsync", "always")
-    with running(metricsd("", *journal)) as server:
-        steps = [*range(points // SERIES)] * 2
-        for number in steps[:-1]:
-            _put_into_every_series(server, number, number)
-        outcome: List[Figures] = []
-        job = Job(port=server.port, clients=4, rate=1000, seconds=OTHERS_SECONDS)
-        others = threading.Thread(
-            target=lambda: outcome.append(measure(job, 1, None, show=False)), daemon=True
-        )
-        started = time.perf_counter()
-        _put_into_every_series(server, steps[-1], 0)
-        others.start()
-        folder = Path(server.folder, "journal")
-        while not any(path.suffix == ".snapshot" for path in folder.iterdir()):
-            if time.perf_counter() > started + START_SECONDS:
-                raise LoadError("there is no snapshot")
-            time.sleep(0.01)
-        seconds = time.perf_counter() - started
-        others.join()
-    if not outcome:
-        raise LoadError("the others were not answered")
-    return outcome[0]["p99.9_ms"], seconds
+def beside_a_checkpoint(points: int) -> float:
+    """The p99.9 in ms of others' gets while so many new points are put and saved."""
+    with running(metricsd("", "--store", STORE, "--fsync", "always")) as server:
+        filler = threading.Thread(target=_fill, args=(server, points), daemon=True)
+        filler.start()
+        job = Job(port=server.port, clients=4, rate=1000, mix="get", points=10, keys=4)
+        figures = measure(job._replace(seconds=2 * OTHERS_SECONDS), 1, None, show=False)
+        filler.join()
+    return float(figures["p99.9_ms"])
 
 
-def _put_into_every_series(server: Running, step: int, value: int) -> None:
+def beside_slow_syncs() -> Optional[float]:
+    """The p99 in ms of others' gets while each sync takes 50 ms; None without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "slow.so")
+        control = Path(folder, "control")
+        command = [compiler, "-shared", "-fPIC", "-o", str(library), str(SLOW_SYNC), "-ldl"]
+        subprocess.check_call(command)
+        control.write_text("slow")
+        slow = metricsd("", "--store", STORE)
+        preload = ["env", f"LD_PRELOAD={library}", f"SYNC_CONTROL={control}"]
+        with running(slow._replace(command=[*preload, *slow.command])) as server:
+            putters = Job(port=server.port, clients=4, rate=50, seconds=2 * OTHERS_SECONDS)
+            thread = threading.Thread(target=measure, args=(putters, 1, None, False), daemon=True)
+            thread.start()
+            job = Job(port=server.port, clients=4, rate=500, mix="get", points=10, keys=4)
+            figures = measure(job._replace(seconds=OTHERS_SECONDS), 1, None, show=False)
+            thread.join()
+    return float(figures["p99_ms"])
+
+
+def _put_into_every_series(port: int, step: int, values: List[str]) -> None:
     timestamp = FIRST_TIMESTAMP + 15 * step
-    lines = "".join(f"put host{number} {value} {timestamp}\n" for number in range(SERIES))
-    with socket.create_connection(("127.0.0.1", server.port)) as sock, sock.makefile("rb") as said:
+    puts = (f"put host{number} {value} {timestamp}\n" for number, value in enumerate(values))
+    lines = "".join(puts)
+    with socket.create_connection(("127.0.0.1", port)) as sock, sock.makefile("rb") as said:
         sock.sendall(lines.encode())
         if said.read(4 * SERIES) != b"ok\n\n" * SERIES:
             raise LoadError("wrong replies")
@@ -222,18 +271,28 @@ def report(settings: Settings) -> str:
     lines[0] += f"; {settings.rounds} rounds of {settings.seconds:g} s"
     rounds = run_rounds([peer for peer in found if not peer.missing], settings)
     lines += ["", *rate_table(rounds), "", "| what | measured |", "|---|---:|"]
-    for pipeline, how in ((100, "put 100 at a time"), (1, "put one at a time")):
-        _say(f"start-up with {settings.million:,} points, {how}")
-        seconds = start_seconds(settings.million, pipeline)
-        lines.append(f"| start-up with {settings.million:,} points, {how} | {seconds:.2f} s |")
+    for points in settings.loaded:
+        _say(f"starts with {points:,} points")
+        for what, seconds in starts(points):
+            lines.append(f"| start with {what} | {seconds:.2f} s |")
+    _say(f"{settings.new_points:,} gauges")
+    bytes_a_point = size_of_gauges(settings.new_points)
+    lines.append(
+        f"| on the disk a point, {settings.new_points:,} gauges | {bytes_a_point:.1f} bytes |"
+    )
     _say(f"{settings.rewritten:,} puts onto {SERIES:,} points")
     megabytes = rewritten_bytes(settings.rewritten) / 1e6
-    what = f"on the disk after {settings.rewritten:,} puts onto {SERIES:,} points"
+    what = f"on the disk {SETTLING_SECONDS:g} s after {settings.rewritten:,} puts onto "
+    what += f"{SERIES:,} points"
     lines.append(f"| {what} | {megabytes:.1f} MB |")
-    _say(f"a snapshot of {settings.snapshot_points:,} points")
-    worst, seconds = beside_a_snapshot(settings.snapshot_points)
-    what = f"others' p99.9 while a snapshot of {settings.snapshot_points:,} points is written"
-    lines += [f"| {what} | {worst:.2f} ms |", f"| that snapshot | {seconds:.1f} s |"]
+    _say(f"gets while {settings.new_points:,} points are put and saved")
+    worst = beside_a_checkpoint(settings.new_points)
+    what = f"others' gets' p99.9 while {settings.new_points:,} points are put and saved"
+    lines.append(f"| {what} | {worst:.2f} ms |")
+    _say("gets while syncs are slow")
+    slow = beside_slow_syncs()
+    if slow is not None:
+        lines.append(f"| others' gets' p99 while each sync takes 50 ms | {slow:.2f} ms |")
     return "\n".join(lines) + "\n"
 
 

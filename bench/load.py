@@ -24,6 +24,8 @@ from workload import MIXES, Block, Workload
 RECEIVE_BYTES = 1 << 18
 REPLY_SECONDS = 10.0  # a reply that takes longer is missing
 PROGRESS_SECONDS = 1.0
+LOOK_SECONDS = 2.0  # for a first look at what the server holds
+WARNING_SECONDS = 3.0
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
 
@@ -324,6 +326,33 @@ def summary(job: Job, result: Result, cpu: Optional[Tuple[float, float]]) -> Dic
     return figures
 
 
+def other_key(job: Job) -> Optional[str]:
+    """A key in the server that no load has put there; None if a first look finds none."""
+    if job.protocol != "metricsd":
+        return None
+    try:
+        with socket.create_connection((job.host, job.port), LOOK_SECONDS) as sock:
+            sock.sendall(b"get *\n")
+            lines = sock.recv(RECEIVE_BYTES).split(b"\n")
+    except OSError:
+        return None  # the load itself will say what is wrong
+    rows = lines[1:-1] if lines[0] == b"ok" else []  # the last one may be cut off
+    keys = [row.split(b" ")[0] for row in rows if row and not row.startswith(b"load.")]
+    return keys[0].decode("utf-8", "replace") if keys else None
+
+
+def _warn(job: Job, key: str) -> None:
+    """Say what a load leaves behind, and give who sees it the time to think again."""
+    print(
+        f"load: {job.host}:{job.port} holds other keys, such as {key!r}; this load adds series of "
+        "its own, load.*, and nothing takes them out again",
+        file=sys.stderr,
+    )
+    if sys.stderr.isatty():
+        print(f"load: it begins in {WARNING_SECONDS:g} s; Ctrl-C ends it", file=sys.stderr)
+        time.sleep(WARNING_SECONDS)
+
+
 def measure(job: Job, processes: int, pid: Optional[int], show: bool) -> Dict[str, Any]:
     """Run a job, split over processes, and return its figures. Raises LoadError."""
     name = f"{os.getpid():x}{int(time.time() * 1000) % 16**6:x}"
@@ -411,16 +440,18 @@ def _arguments() -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def _positive_float(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"takes a number above 0, not {text!r}")
     return number
 
 
@@ -429,6 +460,9 @@ def main() -> int:
     options = _arguments()
     job = Job(**{name: getattr(options, name) for name in Job._fields})
     try:
+        key = other_key(job)
+        if key is not None:
+            _warn(job, key)
         figures = measure(job, options.processes, options.pid, show=True)
     except LoadError as error:
         print(f"load: {error}", file=sys.stderr)

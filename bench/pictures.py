@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 OURS = "#1f77b4"
 THEIRS = "#b8b8b8"
 FAILED = "#d62728"
+SHORTEST_FAILURE = 0.02  # of the longest bar
 
 # What is worth a look; the tables hold the rest.
 JOBS = [
@@ -62,16 +63,25 @@ def draw_why(bars: Dict[str, List[Bar]], folder: Path) -> Path:
     figure, panels = plt.subplots(4, 2, figsize=(10, 11))
     for panel, (what, of_each) in zip(panels.flat, bars.items()):
         most = max([bar.figure for bar in of_each if math.isfinite(bar.figure)] + [1.0])
-        shown = [most if bar.figure == math.inf else bar.figure for bar in of_each]
         colours = [FAILED if bar.failed else THEIRS for bar in of_each]
-        drawn = panel.barh([bar.name for bar in of_each], shown, color=colours)
-        panel.bar_label(drawn, [bar.text for bar in of_each], padding=3)
+        lengths = [_length(bar, most) for bar in of_each]
+        drawn = panel.barh([bar.name for bar in of_each], lengths, color=colours)
+        labels = panel.bar_label(drawn, [bar.text for bar in of_each], padding=3)
+        for label, bar in zip(labels, of_each):
+            label.set_color(FAILED if bar.failed else "black")
         panel.invert_yaxis()
         _frame(panel, what, most)
     for panel in list(panels.flat)[len(bars) :]:
         panel.set_visible(False)
     figure.suptitle("What each way to serve many clients is bad at (red: a failure)")
     return _save(figure, folder / "why.svg")
+
+
+def _length(bar: Bar, most: float) -> float:
+    """How long to draw a bar. A failure is seen, also if the figure is nearly nothing."""
+    if math.isnan(bar.figure):
+        return 0.0
+    return max(min(bar.figure, most), SHORTEST_FAILURE * most if bar.failed else 0.0)
 
 
 def _bars(panel: Any, title: str, values: Dict[str, float], unit: str) -> None:

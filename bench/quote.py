@@ -5,7 +5,7 @@
 
 In the Markdown a comment says what follows it:
 
-    <!-- code metricsd/reactor.py Reactor.turn -->    functions, classes, constants, by their names
+    <!-- code metricsd/loop/reactor.py Reactor.turn -->    functions, classes, constants, by name
     <!-- table bench/README.md Where the time goes -->    the first table under a heading
     <!-- output python3 bench/exhibits/pushing.py -->    what a command prints
     <!-- transcript python3 bench/exhibits/large_get.py -->    the same, and any number may vary

@@ -5,7 +5,6 @@ Each returns its findings: what was done, what was measured, and the bound that 
 
 import contextlib
 import http.client
-import logging
 import random
 import resource
 import signal
@@ -16,21 +15,19 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from subject import Client, Subject, close_all
 
-from metricsd.connection import RECEIVE_BYTES
-from metricsd.journal import ALWAYS, FSYNC_POLICIES
-from metricsd.lines import MAX_LINE_BYTES
-from metricsd.rows import PIECE_BYTES
+from metricsd.loop.connection import RECEIVE_BYTES
+from metricsd.protocol import MAX_LINE_BYTES, Dispatcher, Session
+from metricsd.protocol.outcomes import REPLY_ROOM
+from metricsd.protocol.rows import PIECE_BYTES
 from metricsd.server import STOP_SECONDS
-from metricsd.session import REPLY_ROOM, Session
-from metricsd.store import Store
-from tests import faults, journal_script, script
-from tests.fake_disk import ERRORS, FakeDisk, during, once
+from metricsd.store import Memory, OpenError
+from tests import durable_script, faults, script
 from tests.model import Model
 
 OK = b"ok\n\n"
@@ -53,6 +50,8 @@ NEAR_ZERO = 0.02  # of a core
 ASLEEP_SECONDS = 5.0  # to fill the buffers of the kernel for all who do not read, and
 SECONDS_A_BYTE = 2e-7  # for what it has taken from them: a put has ten bytes at least
 STORM_GROWTH = 4e6  # bytes that the allocator may keep for itself after very many requests
+FSYNC_POLICIES = ("always", "everysec", "never")
+FLIP_STEPS = 60
 KILL_PUTS = 3000  # after so many at most
 SLOPE_SECONDS = 60.0
 SLEEPERS_BUFFERS = 0.3  # seconds in which whoever does not read is blocked
@@ -96,12 +95,26 @@ class Size(NamedTuple):
     offsets: int
     fault_uses: int
     soak_seconds: float
+    burst_series: int
+    burst_blocks: int
+    sweep_clients: int
+    new_series: int
     kills: int
-    disks: int
+    flips: int
 
 
-FULL = Size(10000, 1000, 20000, 5.0, 3000, 1000000, 100000, RECEIVE_BYTES, 1000, 120.0, 100, 5000)
-QUICK = Size(300, 50, 500, 1.0, 500, 20000, 5000, 200, 1, 5.0, 5, 50)
+FULL = Size(
+    connections=10000, sleepers=1000, storm=20000, hold_seconds=5.0, probes=3000,
+    session_fuzz=1000000, socket_fuzz=100000, offsets=RECEIVE_BYTES, fault_uses=1000,
+    soak_seconds=120.0, burst_series=1260, burst_blocks=2000, sweep_clients=512,
+    new_series=1000000, kills=100, flips=10000,
+)  # fmt: skip
+QUICK = Size(
+    connections=300, sleepers=50, storm=500, hold_seconds=1.0, probes=500,
+    session_fuzz=20000, socket_fuzz=5000, offsets=200, fault_uses=1,
+    soak_seconds=5.0, burst_series=300, burst_blocks=500, sweep_clients=128,
+    new_series=100000, kills=5, flips=100,
+)  # fmt: skip
 
 Progress = Callable[[str], None]
 Findings = Iterator[Finding]
@@ -306,14 +319,21 @@ def offsets(size: Size, progress: Progress) -> Findings:
         for length in (limit - 1, limit, limit + 1, 3 * limit):
             stream += b"get " + b"x" * (length - 4) + b"\n"
             expected += OK if length <= limit else WRONG
-        session = Session(Store(), limit)
-        said = b""
-        for start in range(0, len(stream), RECEIVE_BYTES):
-            said += session.receive(stream[start : start + RECEIVE_BYTES])
-            while session.unfinished:
-                said += session.replies()
-        wrong += said != expected
+        session = Session(Dispatcher(Memory()), limit)
+        starts = range(0, len(stream), RECEIVE_BYTES)
+        said = [_answers(session, stream[start : start + RECEIVE_BYTES]) for start in starts]
+        wrong += b"".join(said) != expected
     yield exactly(f"wrong of {RECEIVE_BYTES // step:,} offsets, 4 lengths each", wrong, 0, "")
+
+
+def _answers(session: Session, arrival: bytes, more_waiting: bool = False) -> bytes:
+    """All that a session says to an arrival."""
+    session.receive(arrival, more_waiting)
+    said = [session.replies()]
+    while session.unfinished:
+        session.go_on()
+        said.append(session.replies())
+    return b"".join(said)
 
 
 def storms(size: Size, progress: Progress) -> Findings:
@@ -370,13 +390,11 @@ def session_fuzz(size: Size, progress: Progress) -> Findings:
 
 def _through_session(seed: int, stream: bytes) -> bytes:
     dice = random.Random(seed)
-    session = Session(Store())
+    session = Session(Dispatcher(Memory()))
     said: List[bytes] = []
     try:
         for piece in script.pieces(stream, dice, dice.choice([7, 100, 5000, 100000])):
-            said.append(session.receive(piece, more_waiting=True))
-            while session.unfinished:
-                said.append(session.replies())
+            said.append(_answers(session, piece, more_waiting=True))
     except Exception as error:
         print(f"seed {seed}: {error!r}", file=sys.stderr)
     return b"".join(said)
@@ -518,9 +536,10 @@ def stopping(size: Size, progress: Progress) -> Findings:
         _fill(server)
         with _clients(server, 10, progress) as clients:
             _until_blocked(clients, b"get *\n" * 50, 300)
+            accepted = IDLE_OPEN + len(clients)
+            server.quiet_descriptors(accepted)  # before that, fewer would not tell that it stops:
             server.process.send_signal(signal.SIGTERM)
-            # When it has begun to stop, it has closed the socket that it listens on.
-            server.quiet_descriptors(len(clients) + IDLE_OPEN - 1)
+            server.quiet_descriptors(accepted - 1)  # it does not listen any more
             seconds = server.stop(STOP_SECONDS)
             yield at_most("a second signal ends it in", seconds, 1.0, "s")
 
@@ -542,14 +561,15 @@ def browser(size: Size, progress: Progress) -> Findings:
 
 
 def kills(size: Size, progress: Progress) -> Findings:
-    """SIGKILL at random moments, with a journal: what was acknowledged is there again."""
+    """SIGKILL at random moments, with a file: what was acknowledged is there again."""
     dice = random.Random(1)
     acknowledged: Dict[bytes, int] = {}  # by key: so many, with the timestamps 0, 1, 2 ...
     lost = invented = 0
     with tempfile.TemporaryDirectory() as folder:
         for number in range(size.kills + 1):
             progress(f"{number} of {size.kills}")
-            with Subject("--journal", folder, "--fsync", dice.choice(FSYNC_POLICIES)) as server:
+            store = f"sqlite:{folder}/points.db"
+            with Subject("--store", store, "--fsync", dice.choice(FSYNC_POLICIES)) as server:
                 with server.client() as client:
                     for key, count in acknowledged.items():
                         rows = client.ask(b"get %s\n" % key).split(b"\n")[1:-2]
@@ -581,39 +601,46 @@ def _put(server: Subject, key: bytes, acknowledged: Dict[bytes, int]) -> None:
             count = acknowledged[key] = numbers[-1] + 1
 
 
-def disks(size: Size, progress: Progress) -> Findings:
-    """A disk that fails and forgets, under a journal: what is there again was acknowledged."""
-    wrong = turns = 0
-    with journal_script.small():
-        logging.disable(logging.CRITICAL)
-        for seed in range(size.disks):
-            if seed % 500 == 0:
-                progress(f"{seed:,} of {size.disks:,}")
-            dice = random.Random(seed)
-            disk = FakeDisk()
-            policy = dice.choice(FSYNC_POLICIES)
-            run = journal_script.Run(disk, policy, seed)
-            disk.uses.clear()
-            disk.fails = _some_fault(dice)
-            for _ in range(2 * journal_script.TURNS):
-                run.turn()
-                turns += 1
-                later = disk.power_failed(dice) if dice.random() < 0.7 else disk.killed()
-                found = journal_script.recovered(later)
-                # Without a sync in every turn, what is there was there at some time.
-                allowed = run.history[-1:] if policy == ALWAYS else run.history
-                wrong += not any(journal_script.same(found, then) for then in allowed)
-        logging.disable(logging.NOTSET)
-    yield exactly(f"wrong of {turns:,} recoveries from {size.disks:,} disks", wrong, 0, "")
+def flips(size: Size, progress: Progress) -> Findings:
+    """A bit flipped anywhere in a file: what was safe is there, or the start tells of damage."""
+    dice = random.Random(1)
+    silent = told = 0
+    with tempfile.TemporaryDirectory() as folder, durable_script.small():
+        made = Path(folder) / "made" / "points.db"
+        made.parent.mkdir()
+        with durable_script.Held(made) as held:
+            steps = durable_script.Script(1)
+            history = [held.points]
+            for _ in range(FLIP_STEPS):
+                steps.step(held)
+                history.append(held.points)
+            left = durable_script.killed(held, Path(folder) / "killed")
+        files = [one for one in left.parent.iterdir() if one.name.startswith("points.db")]
+        whole = {one: one.read_bytes() for one in files if one.stat().st_size}
+        for number in range(size.flips):
+            if number % 100 == 0:
+                progress(f"{number:,} of {size.flips:,}")
+            damaged = dice.choices(list(whole), [len(data) for data in whole.values()])[0]
+            _restore(left.parent, whole)
+            place = dice.randrange(8 * len(whole[damaged]))
+            data = bytearray(whole[damaged])
+            data[place // 8] ^= 1 << place % 8
+            damaged.write_bytes(data)
+            try:
+                found = durable_script.loaded(left)
+                # The last commit can't be told from one that a power cut has torn.
+                silent += not any(durable_script.same(found, then) for then in history[-2:])
+            except OpenError:
+                told += 1
+    yield exactly(f"starts without what was safe, of {size.flips:,} flipped bits", silent, 0, "")
+    yield at_most("starts that told of damage", told, size.flips, "")
 
 
-def _some_fault(dice: random.Random) -> Callable[[str, int], Optional[str]]:
-    if dice.random() < 0.2:
-        calls = dice.choice([("sync",), ("write",), ("create", "write"), ("sync_folder", "rename")])
-        first = dice.randrange(1, 30)
-        return during(calls, first, first + dice.randrange(30))
-    call = dice.choice(list(ERRORS))
-    return once(call, dice.randrange(1, 60), dice.choice(ERRORS[call]))
+def _restore(folder: Path, files: Dict[Path, bytes]) -> None:
+    for one in folder.iterdir():
+        one.unlink()
+    for one, data in files.items():
+        one.write_bytes(data)
 
 
 SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
@@ -633,5 +660,5 @@ SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
     "browser": browser,
     "soak": soak,
     "kills": kills,
-    "disks": disks,
+    "flips": flips,
 }

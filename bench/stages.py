@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from workload import Workload
 
-from metricsd.commands import OK
-from metricsd.connection import RECEIVE_BYTES, Connection
-from metricsd.reactor import READ, Reactor
-from metricsd.session import Session
-from metricsd.store import Store
+from metricsd.loop import READ, Connection, Reactor
+from metricsd.loop.connection import RECEIVE_BYTES
+from metricsd.protocol import Dispatcher, Session
+from metricsd.protocol.words import OK
+from metricsd.store import STORED, Memory, Store
 
 CONNECTIONS = 50
 TURNS = 400
@@ -78,21 +78,26 @@ def with_reactor(pipeline: int) -> float:
 def with_connection(pipeline: int) -> float:
     """Connections whose sessions say ok to anything."""
     replies = OK * pipeline
-    with mock.patch.object(Session, "receive", lambda *_: replies):
+    deaf = mock.patch.object(Session, "receive", lambda *_: None)
+    with deaf, mock.patch.object(Session, "replies", lambda _: replies):
         return _serve(pipeline)
 
 
 def with_session(pipeline: int) -> float:
     """Sessions that don't look at the puts."""
-    with mock.patch("metricsd.session.put_block", lambda _store, _block: pipeline):
+
+    def say_ok(_store: Store, block: bytes) -> Tuple[bytes, bytes]:
+        return OK * block.count(b"\n"), b""
+
+    alone = mock.patch("metricsd.protocol.session.put_block", say_ok)
+    together = mock.patch("metricsd.protocol.batch.put_block", say_ok)
+    with alone, together:
         return _serve(pipeline)
 
 
 def with_parsing(pipeline: int) -> float:
     """Puts split and converted, but not stored."""
-    ignore = mock.patch.object(Store, "put", lambda *_: None)
-    ignore_many = mock.patch.object(Store, "put_many", lambda *_: None)
-    with ignore, ignore_many:
+    with mock.patch.object(Memory, "put_many", lambda _, keys, *columns: (len(keys), STORED)):
         return _serve(pipeline)
 
 
@@ -113,9 +118,10 @@ STAGES: List[Stage] = [
 
 def _serve(pipeline: int) -> float:
     pairs = _pairs()
-    reactor, store = Reactor(), Store()
+    reactor, dispatcher = Reactor(), Dispatcher(Memory())
+    reactor.once_a_turn.append(dispatcher.batch.run)
     for number, (ours, _) in enumerate(pairs):
-        Connection(ours, (number,), Session(store), reactor, lambda _: None)
+        Connection(ours, (number,), Session(dispatcher), reactor, lambda _: None)
     try:
         return _fastest(lambda: reactor.turn(0), pairs, pipeline)
     finally:

@@ -137,9 +137,9 @@ class Subject:
         return (self._cpu() - before) / seconds
 
     def quiet_descriptors(self, expected: int, seconds: float = 10.0) -> int:
-        """How many descriptors are open, as soon as there are no more than expected."""
+        """How many descriptors are open, once there are as many as expected or the time is up."""
         deadline = time.monotonic() + seconds
-        while self.descriptors() > expected and time.monotonic() < deadline:
+        while self.descriptors() != expected and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.descriptors()
 

@@ -11,9 +11,16 @@ import argparse
 import json
 import sys
 import time
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
-from scenarios import FULL, QUICK, SCENARIOS, Finding, Size
+import adversaries
+import scenarios
+from scenarios import FULL, QUICK, Finding, Findings, Progress, Size
+
+SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
+    **scenarios.SCENARIOS,
+    **adversaries.SCENARIOS,
+}
 
 
 def main() -> int:

@@ -3,9 +3,9 @@
     python3 bench/why.py
     python3 bench/why.py --only threads
 
-Every server is started anew for every demonstration, and each shows what one of them is bad at. A
-figure in bold is a failure. The servers are those of bench/peers/, in the order in which one leads
-to the next, and metricsd.
+Every server is started anew for every demonstration, and each shows what one of them is bad at: all
+of it in less than a minute. A figure in bold is a failure. The servers are those of bench/peers/,
+in the order in which one leads to the next, and metricsd.
 """
 
 import argparse
@@ -48,6 +48,8 @@ BUSY_SECONDS = 2.0
 PUT = b"put k 1 1\n"
 NEVER = math.inf
 IMPOSSIBLE = math.nan  # it does not serve so many at a time
+IMPOSSIBLE_TEXT = "-"
+NOTE = IMPOSSIBLE_TEXT + ": can't be measured, as it serves one client at a time"
 
 Figures = Dict[str, Dict[str, float]]  # by demonstration, then by server
 
@@ -250,12 +252,14 @@ def _switches(server: Running) -> int:
 
 
 def table(figures: Figures) -> List[str]:
-    """The lines of a Markdown table."""
+    """The lines of a Markdown table, and of what explains it."""
     names = list(next(iter(figures.values())))
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for demonstration in DEMONSTRATIONS:
         cells = [cell(demonstration, figures[demonstration.what][name]) for name in names]
         lines.append(f"| {demonstration.what} | " + " | ".join(cells) + " |")
+    if any(math.isnan(figure) for of_each in figures.values() for figure in of_each.values()):
+        lines += ["", NOTE]
     return lines
 
 
@@ -269,17 +273,19 @@ def words(figure: float) -> str:
     if figure == NEVER:
         return "never"
     if math.isnan(figure):
-        return "-"
+        return IMPOSSIBLE_TEXT
     return f"{figure:,.0f}" if figure >= 100 else f"{round(figure, 2):.2g}"
 
 
 def measure(peers: List[Peer]) -> Figures:
     """Every demonstration with every server."""
     figures: Figures = {}
+    steps = len(DEMONSTRATIONS) * len(peers)
     for demonstration in DEMONSTRATIONS:
         of_each = figures[demonstration.what] = {}
         for peer in peers:
-            _say(f"{peer.name}: {demonstration.what.rpartition(',')[0]}")
+            step = sum(map(len, figures.values())) + 1
+            _say(f"[{step}/{steps}] {peer.name}: {demonstration.what.rpartition(',')[0]}")
             with running(peer) as server:
                 of_each[peer.name] = demonstration.measure(server)
     return figures

@@ -1,27 +1,19 @@
 """The command line: ``python3 -m metricsd``.
 
-Owns the options and what a user is told. Does not serve: that is run_server.
+Owns what a user is told. Does not serve: that is run_server; nor list the options: options.py does.
 """
 
 import argparse
 import logging
-import math
-import re
+import os
 import sys
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional
 
-from metricsd.journal import ALWAYS, FSYNC_POLICIES, JournalError
-from metricsd.lines import MAX_LINE_BYTES
-from metricsd.listener import ListenError
-from metricsd.recovery import DAMAGE_POLICIES, STOP
-from metricsd.server import MAX_CONNECTIONS, run_server
-from metricsd.trace import Trace
+from metricsd.loop import ListenError
+from metricsd.options import FLAG, OPTIONS, Option, OptionError, from_environment
+from metricsd.server import PLAIN, Parts, run_server
+from metricsd.store import OpenError
 from metricsd.version import __version__
-
-# In a unit of time.
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 DESCRIPTION = """\
 A metrics server. Clients connect over TCP and send lines of text:
@@ -31,6 +23,10 @@ A metrics server. Clients connect over TCP and send lines of text:
   get *                           read all measurements
 
 Try it: start it, and in another terminal: telnet 127.0.0.1 8888
+"""
+
+ENVIRONMENT = """\
+Each option can also be set in the environment, as in METRICSD_PORT=8889; the command line wins.
 """
 
 
@@ -43,28 +39,29 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Run the server as the command line says; return the exit code."""
-    options = _parser().parse_args(arguments)
+    """Run the server as the command line and the environment say; return the exit code."""
+    _open_standard_streams()
+    parser = make_parser()
+    try:
+        parser.set_defaults(**from_environment(os.environ))
+    except OptionError as error:
+        parser.error(str(error))
+    options = vars(parser.parse_args(arguments))
     logging.basicConfig(
-        level=options.log_level.upper(),
+        level=options.pop("log_level").upper(),
         format="%(asctime)s metricsd %(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    parts = PLAIN
+    if options.pop("trace"):
+        from metricsd.watch import Trace, observed  # an optional part
+
+        parts = Parts(**observed(Trace(sys.stderr)))
     try:
-        run_server(
-            options.host,
-            options.port,
-            max_connections=options.max_connections,
-            max_line_bytes=options.max_line_bytes,
-            idle_timeout=options.idle_timeout,
-            max_points=options.max_points,
-            retention=options.retention,
-            journal=options.journal,
-            fsync=options.fsync,
-            journal_damage=options.journal_damage,
-            tell=Trace(sys.stderr) if options.trace else None,
-        )
-    except (ListenError, JournalError) as error:
+        run_server(parts=parts, **options)
+    except OptionError as error:  # of options that do not go together
+        parser.error(f"argument --{error.name.replace('_', '-')}: {error.problem}")
+    except (ListenError, OpenError) as error:
         print(f"metricsd: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # in the moment before the server takes care of signals
@@ -72,106 +69,49 @@ def main(arguments: Optional[List[str]] = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _open_standard_streams() -> None:
+    """Where one was closed, as by ``2>&-``, a client's socket must not take its place."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """A parser of all options, made from their table."""
     parser = OneLineParser(
         prog="metricsd",
         description=DESCRIPTION,
+        epilog=ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    option = parser.add_argument
-    option("--host", default="127.0.0.1", help="name or address to listen on (%(default)s)")
-    option("--port", type=_port, default=8888, help="port to listen on, 0 for any (%(default)s)")
-    option(
-        "--max-connections",
-        type=_positive,
-        default=MAX_CONNECTIONS,
-        metavar="N",
-        help="clients served at a time; more have to wait (%(default)s)",
-    )
-    option(
-        "--max-line-bytes",
-        type=_positive,
-        default=MAX_LINE_BYTES,
-        metavar="N",
-        help="longest request; a longer one is answered with an error (%(default)s)",
-    )
-    option(
-        "--idle-timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="close connections with nothing pending that are silent for so long (never)",
-    )
-    option(
-        "--max-points",
-        type=_positive,
-        metavar="N",
-        help="points stored in all; a put of one more is answered with an error (no limit)",
-    )
-    option(
-        "--retention",
-        type=_duration,
-        metavar="DURATION",
-        help="drop points when their timestamps are so old, like 90s, 15m, 24h or 7d (never)",
-    )
-    option(
-        "--journal",
-        metavar="DIR",
-        help="keep puts in this folder, and load them at the start (they are not kept)",
-    )
-    option(
-        "--fsync",
-        choices=FSYNC_POLICIES,
-        default=ALWAYS,
-        help="when the journal is synced to the disk: before each reply, every second in the "
-        "background, or when the system does it (%(default)s)",
-    )
-    option(
-        "--journal-damage",
-        choices=DAMAGE_POLICIES,
-        default=STOP,
-        help="whether a damaged journal stops the start, or what is whole is loaded (%(default)s)",
-    )
-    option("--log-level", choices=LOG_LEVELS, default="info", help="how much to log (%(default)s)")
-    option("--trace", action="store_true", help="tell each step of the loop, to read along (off)")
-    option("--version", action="version", version="metricsd " + __version__)
+    for option in OPTIONS:
+        said = f"{option.help} ({option.said_default})".replace("%", "%%")
+        if option.kind is FLAG:
+            parser.add_argument(option.flag, action="store_true", help=said)
+        else:
+            parser.add_argument(
+                option.flag,
+                type=_converter(option),
+                default=option.default,
+                metavar=option.metavar,
+                help=said,
+            )
+    parser.add_argument("--version", action="version", version="metricsd " + __version__)
     return parser
 
 
-def _port(text: str) -> int:
-    return _whole_number(text, 0, 65535)
+def _converter(option: Option) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return option.parse(text)
+        except OptionError as error:
+            raise argparse.ArgumentTypeError(error.problem) from None
 
-
-def _positive(text: str) -> int:
-    return _whole_number(text, 1, sys.maxsize)
-
-
-def _whole_number(text: str, least: int, most: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    return seconds
-
-
-def _duration(text: str) -> int:
-    """Seconds."""
-    number, unit = text[:-1], text[-1:]
-    if not re.fullmatch("[0-9]{1,12}[smhd]", text) or int(number) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 90s, 15m, 24h or 7d")
-    return int(number) * SECONDS[unit]
+    return convert
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ client needs to know, which is the protocol alone.
 """
 
 import contextlib
+import numbers
 import selectors
 import socket
 import time
@@ -45,7 +46,8 @@ class Client:
         try:
             self._socket = socket.create_connection((host, port), timeout)
         except (OSError, OverflowError, ValueError) as error:
-            raise ClientError(f"cannot connect to {host}:{port}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ClientError(f"cannot connect to {host}:{port}: {reason}") from error
 
     def __enter__(self) -> "Client":
         return self
@@ -216,7 +218,19 @@ def _errors(answers: List[bytes], expected: int) -> List[Tuple[int, str]]:
 
 
 def _put_line(key: str, value: Value, timestamp: Optional[Timestamp] = None) -> bytes:
-    return _line("put", key, value, int(time.time()) if timestamp is None else timestamp)
+    """A put. Raises ClientError, naming the argument, for one of a type that it does not take."""
+    if not isinstance(key, str):
+        raise ClientError(f"key takes text, not {key!r}")
+    if not isinstance(value, (str, int, float)) and hasattr(value, "__float__"):
+        value = float(value)  # Decimal, Fraction and the like
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ClientError(f"value takes a number, not {value!r}")
+    if timestamp is None:
+        timestamp = int(time.time())
+    if isinstance(timestamp, bool) or not isinstance(timestamp, (str, numbers.Integral)):
+        problem = f"timestamp takes whole seconds, not {timestamp!r}; try int(time.time())"
+        raise ClientError(problem)
+    return _line("put", key, value, timestamp)
 
 
 def _line(command: str, *arguments: object) -> bytes:

@@ -1,6 +1,7 @@
 """A real server on a free port for each test that asks for one."""
 
 import contextlib
+import logging
 import threading
 from typing import Any, Callable, Iterator, List
 
@@ -31,6 +32,13 @@ def running(*arguments: Any, **limits: Any) -> Iterator[Server]:
             thread.join(20)
     assert not thread.is_alive()
     assert not failures, failures
+
+
+@pytest.fixture(autouse=True)
+def _no_log_line_is_old() -> None:
+    """What was logged in an earlier test is logged again, also by a one-file build's own copy."""
+    for one in logging.getLogger("metricsd").filters:
+        getattr(one, "last", {}).clear()
 
 
 @pytest.fixture(name="server")

@@ -13,7 +13,8 @@ import threading
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
-from metricsd import Server, listener, reactor
+from metricsd import Server
+from metricsd.loop import endpoints, listener, reactor, waker
 
 BROKEN = ["ECONNRESET", "EPIPE", "ENOTCONN", "EBADF", "ENOBUFS", "ENOMEM", "ETIMEDOUT"]
 NO_MEMORY = ["ENOMEM", "ENOSPC", "EBADF"]
@@ -190,8 +191,8 @@ def run_with(fault: Fault) -> bool:
     faults = Faults(fault)
     before = len(os.listdir("/proc/self/fd"))
     sockets = faulty_sockets(faults)
-    with mock.patch.object(listener, "socket", sockets), mock.patch.object(
-        reactor, "socket", sockets
+    with mock.patch.object(endpoints, "socket", sockets), mock.patch.object(
+        waker, "socket", sockets
     ), mock.patch.object(reactor, "selectors", faulty_selectors(faults)), mock.patch.object(
         listener, "PAUSE_SECONDS", 0.01
     ):

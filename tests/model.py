@@ -58,7 +58,7 @@ class Model:
 def points(store: Store) -> Dict[str, Dict[int, float]]:
     """Everything in a store, as the model has it."""
     found: Dict[str, Dict[int, float]] = {}
-    for key, series in store.every():
+    for key, series in store.items():
         done = -(2**63) - 1
         found[key] = {}
         while done < series.newest:

@@ -5,8 +5,9 @@ from typing import List, Tuple
 
 import pytest
 
-from metricsd.batch import put_block
-from metricsd.store import Store
+from metricsd.protocol.batch import put_block
+from metricsd.protocol.words import OK
+from metricsd.store import Memory
 from tests.model import Model
 from tests.script import line
 
@@ -35,9 +36,9 @@ HOSTILE = [
 ]
 
 
-def everything(store: Store) -> List[Tuple[str, List[int], List[str]]]:
+def everything(store: Memory) -> List[Tuple[str, List[int], List[str]]]:
     found = []
-    for key, series in store.every():
+    for key, series in store.items():
         (timestamps, values), _ = series.after(-(2**63) - 1)
         found.append((key, list(timestamps), [repr(value) for value in values]))
     return found
@@ -45,15 +46,19 @@ def everything(store: Store) -> List[Tuple[str, List[int], List[str]]]:
 
 def check(block: bytes) -> int:
     """The block is either stored as the model stores it, all of it, or left alone."""
-    store, model = Store(), Model()
+    store, model = Memory(), Model()
     store.put("before", 1.0, 1)
     model.answer(b"put before 1 1")
     empty = everything(store)
     replies = model.stream(block)
-    count = put_block(store, block)
-    if not count:
+    outcome, left = put_block(store, block)
+    if outcome is None:
+        assert left == block
         assert everything(store) == empty
         return 0
+    assert isinstance(outcome, bytes)
+    assert not left
+    count = outcome.count(OK)
     assert replies == b"ok\n\n" * count
     expected = [
         (key, [t for t, _ in sorted(points.items())], [repr(v) for _, v in sorted(points.items())])

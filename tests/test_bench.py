@@ -122,6 +122,33 @@ for started in (0.0, 0.1, 12345.678, 987654.321):
     assert said.decode().split() == ["3000"] * 4
 
 
+def test_who_loads_a_server_that_is_in_use_is_warned(server: Server) -> None:
+    options = ("--requests", "100", "--clients", "2")
+    for _ in range(2):  # the second time the first one's keys are there
+        code, _, said = load(server.address[1], *options)
+        assert (code, said) == (0, "")
+    with Conversation(server.address) as client:
+        assert client.ask("put größe 1 1\n".encode()) == b"ok\n\n"
+    code, _, said = load(server.address[1], *options)
+    assert code == 0
+    assert "holds other keys, such as 'größe'" in said
+    assert said.count("\n") == 1
+
+
+def test_a_load_that_is_no_number_says_what_it_takes() -> None:
+    _, _, said = load(1, "--clients", "0")
+    assert said.endswith("argument --clients: takes a whole number of at least 1, not '0'\n")
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "bench").glob("*.py")))
+def test_a_script_runs_from_any_directory(script: str, tmp_path: Path) -> None:
+    source = (ROOT / "bench" / script).read_text(encoding="utf-8")
+    if "ArgumentParser" in source:
+        command = [sys.executable, str(ROOT / "bench" / script), "--help"]
+        said = subprocess.check_output(command, cwd=str(tmp_path), timeout=20)
+        assert said.startswith(b"usage: " + script.encode())
+
+
 def test_no_server_is_one_clear_line() -> None:
     code, _, said = load(free_port())
     assert code == 1
@@ -145,12 +172,13 @@ def test_a_wrong_server_is_one_clear_line(replies: bytes, message: str) -> None:
         listening.listen(1)
 
         def serve() -> None:
-            client, _ = listening.accept()
-            with client:
-                client.recv(65536)
-                client.sendall(replies)
-                if replies:
+            for said in (b"ok\n\n", replies):  # the first one asks whether there are other keys
+                client, _ = listening.accept()
+                with client:
                     client.recv(65536)
+                    client.sendall(said)
+                    if said:
+                        client.recv(65536)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -169,6 +197,8 @@ def test_a_bad_option_is_refused(options: List[str]) -> None:
     code, _, said = load(1, *options)
     assert code == 2
     assert "Traceback" not in said
+    assert options[0] in said.splitlines()[-1]
+    assert "_positive" not in said
 
 
 def test_the_comparison_in_small(tmp_path: Path) -> None:
@@ -210,8 +240,8 @@ def test_what_durability_costs_in_small(tmp_path: Path) -> None:
 import sys
 import durability, servers
 durability.pin = servers.pin = lambda *_: None
-durability.QUICK = durability.Settings(1, 0.05, 2000, rewritten=5000, snapshot_points=200000)
-durability.OTHERS_SECONDS = 0.2
+durability.QUICK = durability.Settings(1, 0.05, (2000,), rewritten=5000, new_points=20000)
+durability.OTHERS_SECONDS = 0.3
 durability.SETTLING_SECONDS = 0.1
 found = durability.servers()[:4]
 missing = servers.Peer("other", [], missing="get it somewhere")
@@ -232,8 +262,10 @@ sys.exit(durability.main())
     table = process.stdout.decode()
     for name in ("none", "never", "everysec", "always"):
         assert re.search(rf"\| 50 clients, pipeline 1 \| metricsd, {name} \| [\d,]+ \|", table)
-    assert re.search(r"\| start-up with 2,000 points, put one at a time \| [\d.]+ s \|", table)
-    assert re.search(r"others' p99.9 while .* \| [\d.]+ ms \|", table)
+    for how in ("killed", "closed"):
+        assert re.search(rf"\| start with 2,000 points, {how} \| [\d.]+ s \|", table)
+    assert re.search(r"\| on the disk a point, 20,000 gauges \| [\d.]+ bytes \|", table)
+    assert re.search(r"others' gets' p99.9 while .* \| [\d.]+ ms \|", table)
     assert (tmp_path / "durability.md").read_text(encoding="utf-8").strip() == table.strip()
 
 
@@ -261,3 +293,12 @@ def test_memory_of_nothing_is_refused(options: List[str]) -> None:
     process = subprocess.run(command, cwd=str(ROOT / "bench"), stderr=subprocess.PIPE, timeout=20)
     assert process.returncode == 2
     assert b"Traceback" not in process.stderr
+
+
+def test_the_stages_of_a_put_in_small() -> None:
+    program = "import stages; stages.TURNS = 3; stages.CONNECTIONS = 5; stages.main()"
+    said = subprocess.check_output(
+        [sys.executable, "-c", program], cwd=str(ROOT / "bench"), timeout=20
+    ).decode()
+    assert len(re.findall(r"^\| [\w, ]+ (?:\| -?\d+\.\d\d ){3}\|$", said, re.MULTILINE)) == 6
+    assert re.search(r"^\| \*\*all\*\* (?:\| \*\*\d+\.\d\d\*\* ){3}\|$", said, re.MULTILINE)

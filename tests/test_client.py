@@ -7,6 +7,8 @@ import signal
 import socket
 import threading
 import time
+from decimal import Decimal
+from fractions import Fraction
 from typing import Callable, ClassVar, Iterator, List, Tuple
 
 import pytest
@@ -379,3 +381,31 @@ def test_a_client_program(server: Server, client: Client) -> None:
         thread.join()
     assert not failures
     assert client.get("*").keys() == {"k%d" % number for number in range(8)}
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (("x", 1, time.time()), r"^timestamp takes whole seconds, not [\d.]+; try int"),
+        (("x", 1, True), "^timestamp takes whole seconds, not True"),
+        (("x", [1]), r"^value takes a number, not \[1\]$"),
+        (("x", None), "^value takes a number, not None$"),
+        (("x", True), "^value takes a number, not True$"),
+        ((b"x", 1), "^key takes text, not b'x'$"),
+        ((7, 1), "^key takes text, not 7$"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named(
+    client: Client, arguments: Tuple[str, float], says: str
+) -> None:
+    with pytest.raises(ClientError, match=says):
+        client.put(*arguments)
+    with pytest.raises(ClientError, match="measurement 1: " + says.lstrip("^")):
+        client.put_many([("x", 1, 1), arguments])  # type: ignore[list-item]
+    assert client.get("*") == {}
+
+
+def test_other_kinds_of_numbers_are_numbers(client: Client) -> None:
+    client.put("x", Fraction(1, 4), 1)  # type: ignore[arg-type]
+    client.put("x", Decimal("0.5"), 2)  # type: ignore[arg-type]
+    assert client.get("x") == {"x": [(1, 0.25), (2, 0.5)]}

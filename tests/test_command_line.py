@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,8 +14,8 @@ from typing import Iterator, List, Tuple
 import pytest
 
 import metricsd
-from metricsd.__main__ import _parser, main
-from tests.conversation import Conversation
+from metricsd.__main__ import main, make_parser
+from tests.conversation import Conversation, connect, free_port
 
 ROOT = Path(metricsd.__file__).parent.parent
 COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "metricsd"]
@@ -100,7 +101,7 @@ def test_the_store_has_its_limits() -> None:
     "text, seconds", [("90s", 90), ("15m", 900), ("24h", 86400), ("7d", 604800), ("007s", 7)]
 )
 def test_durations(text: str, seconds: int) -> None:
-    assert _parser().parse_args(["--retention", text]).retention == seconds
+    assert make_parser().parse_args(["--retention", text]).retention == seconds
 
 
 def test_log_level() -> None:
@@ -146,7 +147,7 @@ def test_an_impossible_host_is_one_clear_line(host: str) -> None:
         ["--idle-timeout", "0"], ["--idle-timeout", "nan"], ["--idle-timeout", "inf"],
         ["--idle-timeout", "long"],
         ["--max-points", "0"], ["--max-points", "1e6"], ["--retention", "0s"],
-        ["--retention", "90"], ["--retention", "1.5h"], ["--retention", "-1d"],
+        ["--retention", "1.5h"], ["--retention", "-1d"],
         ["--retention", "1w"], ["--retention", ""], ["--retention", "\u0669s"],
         ["--log-level", "loud"], ["--frobnicate"], ["--por", "1"], ["extra"], ["--port"],
     ],
@@ -170,7 +171,7 @@ def test_version_and_help() -> None:
 
 
 def test_seconds_are_any_positive_number() -> None:
-    assert _parser().parse_args(["--idle-timeout", "2.5"]).idle_timeout == 2.5
+    assert make_parser().parse_args(["--idle-timeout", "2.5"]).idle_timeout == 2.5
 
 
 def test_ctrl_c_before_the_server_minds_signals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,3 +180,30 @@ def test_ctrl_c_before_the_server_minds_signals(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("metricsd.__main__.run_server", interrupted)
     assert main([]) == 130
+
+
+@pytest.mark.parametrize("options", [[], ["--trace"]])
+def test_it_serves_with_its_standard_error_closed(options: List[str]) -> None:
+    port = free_port()
+    command = [*COMMAND, "--port", str(port), *options]
+    line = "exec " + " ".join(map(shlex.quote, command)) + " 2>&- <&-"
+    with subprocess.Popen(["sh", "-c", line], cwd=str(ROOT)) as process:
+        with connect(port) as client:
+            assert client.ask(b"put k 1 1\nget k\n\xff\n", 3).startswith(b"ok\n\nok\nk 1.0 1\n\n")
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_stopping_says_for_whom_and_how_to_end_it() -> None:
+    with started() as (process, port), Conversation(("127.0.0.1", port), 4096) as client:
+        assert process.stderr is not None
+        client.ask(b"".join(b"put k 0.25 %d\n" % t for t in range(2000)), 2000)
+        client.socket.settimeout(0.2)
+        with contextlib.suppress(socket.timeout):
+            while True:
+                client.socket.sendall(b"get k\n" * 100)
+        process.send_signal(signal.SIGINT)
+        line = process.stderr.readline().decode()
+        assert "stopping: 1 clients have 5 s to take their replies; Ctrl-C ends it at once" in line
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == -signal.SIGINT

@@ -5,8 +5,8 @@ from typing import Iterator, List, Set, Tuple
 
 import pytest
 
-from metricsd import keys as keys_module
-from metricsd.keys import Keys
+from metricsd.store import keys as keys_module
+from metricsd.store.keys import Keys
 
 
 def all_of(keys: Keys) -> List[str]:
@@ -69,7 +69,7 @@ def test_a_key_that_went_and_came_back_is_not_seen_twice() -> None:
     _, seen = next(reader)
     assert seen == ["a", "b", "c", "d"]
     keys.remove(0, {"a"})
-    keys.remove(1, {"e", "f"})
+    keys.remove(4, {"e", "f"})
     keys.append("a")
     assert [key for _, page in reader for key in page] == ["g"]
     assert all_of(keys) == ["b", "c", "d", "g", "a"]
@@ -82,5 +82,17 @@ def test_empty_pages_take_no_room() -> None:
         for page, names in list(keys.pages()):
             if names:
                 keys.remove(page, set(names))
-    assert len(keys._pages) == len(keys._numbers) == 1
-    assert keys._pages == [[]]
+    assert len(keys._pages) == len(keys._starts) == 0
+
+
+def test_reading_and_adding_in_turn_makes_no_more_pages() -> None:
+    """A `get *` begins a walk and may never end it."""
+    keys = Keys()
+    for number in range(1000):
+        keys.append(str(number))
+        next(keys.pages())
+    assert len(keys._pages) == 1000 // 4
+    reader = keys.pages()
+    assert next(reader)[1] == ["0", "1", "2", "3"]
+    keys.append("another")
+    assert sum(len(page) for _, page in reader) == 996

@@ -1,76 +1,240 @@
-"""The shape of the package: what may know what."""
+"""The shape of the package: what may know what, and how long the core is."""
 
 import ast
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Set
+from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 
 import metricsd
 
 PACKAGE = Path(metricsd.__file__).parent
-CORE = [
-    "columns", "sealed", "archive", "series", "rows", "replies", "keys", "store", "ledger",
-    "batch", "commands", "lines", "session",
+ROOT = PACKAGE.parent
+
+# Which parts may import which. What is absent is forbidden. Anybody may know the version.
+ARROWS: Dict[str, Set[str]] = {
+    "loop": set(),
+    "store": set(),
+    "options": set(),
+    "version": set(),
+    "client": set(),
+    "protocol": {"store"},
+    "upkeep": {"loop"},
+    "durable": {"store", "loop"},
+    "watch": {"loop", "store", "protocol"},
+    "server": {"loop", "store", "protocol", "options", "upkeep", "durable"},
+    "walkthrough": {"server", "watch", "store"},
+    "onefile": set(),
+    "__main__": {"loop", "store", "options", "server", "watch"},
+    "__init__": {"loop", "store", "options", "server", "client"},
+}
+
+# Parts that are only imported where an option asks for them.
+OPTIONAL = {"durable", "watch", "walkthrough"}
+
+# What a newcomer reads, in this order, and may then stop.
+READING_LIST = [
+    "store/__init__.py", "store/interface.py", "store/memory.py", "store/series.py",
+    "protocol/commands.py", "protocol/session.py", "protocol/lines.py",
+    "loop/reactor.py", "loop/connection.py", "loop/listener.py", "server.py",
 ]  # fmt: skip
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+LONGEST_CORE = 1400  # lines, blank ones and comments included
+
+STRANGERS = re.compile(
+    "journal|durab|sqlite|tls|http|graphite|cluster|observ|valkey", re.IGNORECASE
+)
+
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imports(name: str) -> Set[str]:
-    found: Set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / (name + ".py")).read_text(encoding="utf-8"))):
+def name_of(path: Path) -> str:
+    """A path as it is told, from the package on."""
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].replace(".py", "")
+
+
+def imports(path: Path) -> Iterator[Tuple[str, List[str], bool]]:
+    """Each module that a file imports, the names that it takes, and whether at the top level.
+
+    What is imported under TYPE_CHECKING counts as well.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            for alias in node.names:
+                yield alias.name, [], id(node) not in inside
         elif isinstance(node, ast.ImportFrom):
-            found.add(str(node.module))
-    return found
+            assert node.level == 0, f"{path}: a relative import"
+            names = [alias.name for alias in node.names]
+            yield str(node.module), names, id(node) not in inside
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_the_core_knows_no_input_and_no_output(name: str) -> None:
-    allowed = {"array", "bisect", "collections", "io", "itertools", "typing"}
-    allowed |= {"struct", "sys", "zlib"}
-    allowed |= {"metricsd." + core for core in CORE}
-    assert imports(name) <= allowed
-    text = (PACKAGE / (name + ".py")).read_text(encoding="utf-8")
-    assert "open(" not in text and "print(" not in text
+def ours(path: Path) -> Iterator[Tuple[str, List[str], bool]]:
+    """The imports of our own parts: the path below the package, as a/b, or a."""
+    for module, names, top in imports(path):
+        if module == "metricsd":
+            for name in names:
+                is_part = (PACKAGE / name).exists() or (PACKAGE / (name + ".py")).exists()
+                yield (name, [], top) if is_part else ("__init__", [name], top)
+        elif module.startswith("metricsd."):
+            path_of = module.split(".", 1)[1].replace(".", "/")
+            inside = [name for name in names if (PACKAGE / path_of / (name + ".py")).exists()]
+            for name in inside:
+                yield f"{path_of}/{name}", [], top
+            others = [name for name in names if name not in inside]
+            if others or not inside:
+                yield path_of, others, top
 
 
-def test_the_core_is_complete_without_the_rest() -> None:
-    program = "import sys, metricsd.session as s; print(*sys.modules)"
-    stub = "import sys, types; m = types.ModuleType('metricsd'); m.__path__ = [%r]; "
-    stub += "sys.modules['metricsd'] = m; "
-    loaded = subprocess.check_output([sys.executable, "-S", "-c", stub % str(PACKAGE) + program])
-    for name in ("socket", "selectors", "signal", "threading", "asyncio", "logging"):
-        assert name not in loaded.decode().split()
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
+    mine = part_of(path)
+    for module, names, top in ours(path):
+        part = module.split("/")[0]
+        if part == mine:
+            assert "/" in module, f"inside a package the module is named, not the face: {module}"
+            continue
+        assert part == "version" or part in ARROWS[mine], f"{mine} may not know {part}"
+        if "/" in module:  # a module of another package, which has to be on its face as well
+            names = [module.split("/", 1)[1]]
+        if part in OPTIONAL and mine not in OPTIONAL:
+            assert not top, f"{part} is optional: import it where the option asks for it"
+        face = PACKAGE / part / "__init__.py"
+        if face.exists():
+            assert set(names) <= faces_names(face), f"not on the face of {part}: {names}"
 
 
-def test_asyncio_is_never_loaded() -> None:
-    program = "import sys, metricsd, metricsd.__main__; print(*sys.modules)"
-    loaded = subprocess.check_output([sys.executable, "-c", program], cwd=str(PACKAGE.parent))
-    assert "asyncio" not in loaded.decode().split()
-    assert all("asyncio" not in imports(name) for name in MODULES)
+def faces_names(face: Path) -> Set[str]:
+    for node in ast.parse(face.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_every_part_has_its_arrows() -> None:
+    assert {part_of(path) for path in FILES} == set(ARROWS)
+
+
+@pytest.mark.parametrize(
+    "face", [path for path in FILES if path.name == "__init__.py"], ids=name_of
+)
+def test_a_face_defines_nothing(face: Path) -> None:
+    tree = ast.parse(face.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    for node in tree.body[1:]:
+        assert isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign))
+    assert len(face.read_text(encoding="utf-8").splitlines()) <= 60
 
 
 def test_imports_run_one_way() -> None:
-    left: Dict[str, Set[str]] = {
-        name: {module.split(".")[1] for module in imports(name) if module.startswith("metricsd.")}
-        for name in MODULES
-    }
+    left: Dict[str, Set[str]] = {}
+    for path in FILES:
+        name = name_of(path)[: -len(".py")]
+        left[name] = set()
+        for module, _, top in ours(path):
+            target = module if (PACKAGE / (module + ".py")).exists() else module + "/__init__"
+            if top:
+                left[name].add(target)
     while left:
         free = {name for name, needs in left.items() if not needs & set(left)}
         assert free, f"a circle of imports among {sorted(left)}"
         left = {name: needs for name, needs in left.items() if name not in free}
 
 
-def test_the_reactor_knows_no_other_part() -> None:
-    assert not any(module.startswith("metricsd") for module in imports("reactor"))
+def test_the_core_is_read_in_half_an_hour() -> None:
+    lines = {
+        name: (PACKAGE / name).read_text(encoding="utf-8").count("\n") for name in READING_LIST
+    }
+    assert sum(lines.values()) <= LONGEST_CORE, lines
+
+
+@pytest.mark.parametrize("name", [name for name in READING_LIST if name != "server.py"])
+def test_the_core_names_no_optional_part(name: str) -> None:
+    found = STRANGERS.findall((PACKAGE / name).read_text(encoding="utf-8"))
+    assert not found
+
+
+def test_the_core_stands_alone(tmp_path: Path) -> None:
+    """Copied by itself with an empty face, it passes the tests of the protocol."""
+    copy = tmp_path / "metricsd"
+    copy.mkdir()
+    (copy / "__init__.py").touch()
+    for name in ("loop", "store", "protocol"):
+        shutil.copytree(str(PACKAGE / name), str(copy / name))
+    for name in ("server", "options", "upkeep", "version", "client"):
+        shutil.copy(str(PACKAGE / (name + ".py")), str(copy))
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    for name in ("__init__", "model", "script", "test_session", "test_batch", "test_lines"):
+        shutil.copy(str(ROOT / "tests" / (name + ".py")), str(tests))
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
+        cwd=str(tmp_path),
+        stdout=subprocess.PIPE,
+        timeout=50,
+    )
+    assert process.returncode == 0, process.stdout.decode()[-2000:]
+    program = "from metricsd.server import Server; Server('127.0.0.1', 0).close()"
+    subprocess.check_call([sys.executable, "-c", program], cwd=str(tmp_path))
+
+
+@pytest.mark.parametrize("package", ["protocol", "store"])
+def test_the_protocol_and_the_store_know_no_input_and_no_output(package: str) -> None:
+    program = f"import sys, metricsd.{package}; print(*sys.modules)"
+    stub = "import sys, types; m = types.ModuleType('metricsd'); m.__path__ = [%r]; "
+    stub += "sys.modules['metricsd'] = m; "
+    loaded = subprocess.check_output([sys.executable, "-S", "-c", stub % str(PACKAGE) + program])
+    for name in ("socket", "selectors", "signal", "threading", "asyncio", "logging"):
+        assert name not in loaded.decode().split()
+    for path in (PACKAGE / package).glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?<![.\w])open\(|print\(", text)
+
+
+def test_what_is_optional_is_not_loaded() -> None:
+    program = "import sys, metricsd, metricsd.__main__; print(*sys.modules)"
+    plain = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    loaded = subprocess.check_output([sys.executable, "-c", program], cwd=str(ROOT), env=plain)
+    names = loaded.decode().split()
+    assert "asyncio" not in names and "sqlite3" not in names
+    for part in OPTIONAL:
+        assert f"metricsd.{part}" not in names
+
+
+def test_asyncio_is_never_imported() -> None:
+    for path in FILES:
+        assert all("asyncio" not in module for module, _, _ in imports(path))
 
 
 def test_nothing_but_the_standard_library() -> None:
-    ours = {"metricsd." + name for name in MODULES}
-    for name in MODULES:
-        for module in imports(name) - ours:
-            assert "site-packages" not in str(getattr(__import__(module), "__file__", ""))
+    for path in FILES:
+        for module, _, _ in imports(path):
+            if module.split(".")[0] != "metricsd":
+                assert "site-packages" not in str(getattr(__import__(module), "__file__", ""))
+
+
+LONGEST_FUNCTION = 45  # lines
+
+
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="ast does not tell where a function ends")
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_function_is_long(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{node.name}: {length} lines"

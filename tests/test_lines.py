@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from metricsd.lines import BLOCK_BYTES, LineBuffer
+from metricsd.protocol.batch import BLOCK_BYTES
+from metricsd.protocol.lines import LineBuffer
 from tests.script import pieces
 
 
@@ -13,7 +14,7 @@ def test_lines_come_out_as_they_went_in(seed: int) -> None:
     dice = random.Random(seed)
     limit = dice.choice([10, 100, 50000])
     lines = [b"x" * dice.randint(0, limit) + b"\n" for _ in range(50)]
-    buffer = LineBuffer(limit)
+    buffer = LineBuffer(limit, BLOCK_BYTES)
     blocks = []
     for piece in pieces(b"".join(lines), dice, dice.choice([3, 30, 30000])):
         buffer.feed(piece)
@@ -29,7 +30,7 @@ def test_lines_come_out_as_they_went_in(seed: int) -> None:
 
 
 def test_an_endless_line_costs_bounded_memory() -> None:
-    buffer = LineBuffer(1000)
+    buffer = LineBuffer(1000, BLOCK_BYTES)
     longest = 0
     for _ in range(1000):
         buffer.feed(b"x" * 700)
@@ -53,7 +54,7 @@ def test_no_byte_is_searched_twice() -> None:
             Counting.searched += max(min(len(self), end) - start, 0)
             return super().rfind(what, start, end)
 
-    buffer = LineBuffer(10**6)
+    buffer = LineBuffer(10**6, BLOCK_BYTES)
     buffer._buffer = Counting()
     for _ in range(40000):
         buffer.feed(b"x")
@@ -62,7 +63,7 @@ def test_no_byte_is_searched_twice() -> None:
 
 
 def test_a_line_that_never_ends_takes_no_more_than_the_limit() -> None:
-    buffer = LineBuffer(1000)
+    buffer = LineBuffer(1000, BLOCK_BYTES)
     for _ in range(100):
         buffer.feed(b"x" * 700)
         assert len(buffer._buffer) <= 1001
@@ -71,3 +72,40 @@ def test_a_line_that_never_ends_takes_no_more_than_the_limit() -> None:
     assert len(block) == 1002
     buffer.feed(b"x" * 700 + b"\nget k\n")
     assert buffer.take() == b"get k\n"
+
+
+def test_a_blank_line_has_not_begun_a_request() -> None:
+    buffer = LineBuffer(1000, BLOCK_BYTES)
+    for piece, inside in [
+        (b" ", False), (b"\xe3", True), (b"\x80", True), (b"\x80", False), (b"\t", False),
+        (b"\xe3\x80", True), (b"\x80 ", False), (b"x", True), (b" ", True), (b"\n ", False),
+        (b"\xff", True), (b" ", True), (b"\n", False),
+    ]:  # fmt: skip
+        buffer.feed(piece)
+        while buffer.take() is not None:
+            pass
+        assert buffer.inside_line == inside
+
+
+def test_whether_a_line_has_begun_is_known_without_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted: asking a hundred times costs nothing, and no byte is decoded twice."""
+
+    class Counting(bytearray):
+        decoded = 0
+
+        def __getitem__(self, index):  # type: ignore[no-untyped-def]
+            found = super().__getitem__(index)
+            if isinstance(index, slice) and index.stop is None:
+                Counting.decoded += len(found)
+            return found
+
+    for filling in (b" ", b"\xff "):
+        buffer = LineBuffer(64 * 1024, BLOCK_BYTES)
+        buffer._buffer = Counting()
+        Counting.decoded = 0
+        for _ in range(1000):
+            buffer.feed(filling)
+            assert buffer.take() is None
+            for _ in range(100):
+                assert buffer.inside_line == (filling != b" ")
+        assert Counting.decoded <= 1000 * len(filling)

@@ -10,7 +10,7 @@ from typing import Iterator, List, Tuple
 
 import pytest
 
-from metricsd.reactor import READ, WRITE, Reactor, Watch
+from metricsd.loop import READ, WRITE, Reactor, Watch
 
 
 class Clock:
@@ -50,9 +50,9 @@ def test_a_turn_reads_all_then_commits_once_then_writes_all(reactor: Reactor, pa
 
     def read() -> None:
         steps.append("read")
-        reactor.after_commit(lambda: steps.append("write"))
+        reactor.before_waiting(lambda: steps.append("write"))
 
-    reactor.commit = lambda: steps.append("commit")
+    reactor.once_a_turn.append(lambda: steps.append("commit"))
     for ours, theirs in pairs:
         reactor.watch(ours, READ, read)
         theirs.send(b"x")
@@ -62,7 +62,7 @@ def test_a_turn_reads_all_then_commits_once_then_writes_all(reactor: Reactor, pa
 
 def test_a_write_is_not_repeated_in_the_next_turn(reactor: Reactor) -> None:
     steps: List[str] = []
-    reactor.after_commit(lambda: steps.append("write"))
+    reactor.before_waiting(lambda: steps.append("write"))
     reactor.turn(0)
     reactor.turn(0)
     assert steps == ["write"]
@@ -74,11 +74,11 @@ def test_interest_can_change(reactor: Reactor, pairs: Pairs) -> None:
     watch = reactor.watch(ours, READ, lambda: called.append(1))
     reactor.turn(0)
     assert called == []
-    watch.change(WRITE)
-    watch.change(WRITE)
+    watch.change(WRITE, lambda: called.append(2))
+    watch.change(WRITE, lambda: called.append(1))
     reactor.turn(0)
     assert called == [1]
-    watch.change(READ)
+    watch.change(READ, lambda: called.append(1))
     reactor.turn(0)
     assert called == [1]
     theirs.send(b"x")
@@ -86,7 +86,7 @@ def test_interest_can_change(reactor: Reactor, pairs: Pairs) -> None:
     assert called == [1, 1]
     watch.forget()
     watch.forget()
-    watch.change(WRITE)
+    watch.change(WRITE, lambda: called.append(1))
     reactor.turn(0)
     assert called == [1, 1]
 
@@ -193,7 +193,7 @@ def test_a_wait_ends_when_a_timer_is_due() -> None:
 
 def test_a_timer_in_the_far_future_is_no_error(reactor: Reactor) -> None:
     reactor.call_later(1e300, lambda: None)
-    reactor.after_commit(reactor.stop)
+    reactor.before_waiting(reactor.stop)
     reactor.turn(0)
     reactor.turn()  # the stop has woken it
 
@@ -253,3 +253,55 @@ def test_a_timer_that_is_always_due_does_not_hold_the_loop(reactor: Reactor) -> 
     for _ in range(3):
         reactor.turn()
     assert len(called) == 4
+
+
+def test_a_cancelled_timer_is_not_called(reactor: Reactor, clock: Clock) -> None:
+    called: List[int] = []
+    timer = reactor.call_later(1, lambda: called.append(1))
+    reactor.call_later(1, lambda: called.append(2))
+    timer.cancel()
+    timer.cancel()
+    clock.now += 1
+    reactor.turn(0)
+    assert called == [2]
+
+
+def test_a_timer_cancelled_by_one_that_is_due_with_it(reactor: Reactor, clock: Clock) -> None:
+    called: List[int] = []
+    reactor.call_later(1, lambda: second.cancel())
+    second = reactor.call_later(1, lambda: called.append(2))
+    clock.now += 1
+    reactor.turn(0)
+    assert called == []
+
+
+def test_a_timer_that_fails_is_logged_and_ends_nothing(
+    reactor: Reactor, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: List[int] = []
+    reactor.call_later(1, lambda: 1 / 0)  # type: ignore[arg-type]
+    reactor.call_later(1, lambda: called.append(1))
+    clock.now += 1
+    reactor.turn(0)
+    assert called == [1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_other_threads_post_is_called_in_the_loop_and_in_order() -> None:
+    reactor = Reactor()
+    called: List[Tuple[int, threading.Thread]] = []
+
+    def note(number: int) -> None:
+        called.append((number, threading.current_thread()))
+
+    def post() -> None:
+        for number in range(100):
+            reactor.post(partial(note, number))
+        reactor.post(reactor.stop)
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    reactor.run()
+    thread.join()
+    assert called == [(number, threading.current_thread()) for number in range(100)]
+    reactor.close()

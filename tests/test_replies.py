@@ -1,14 +1,15 @@
 """Kept replies are what writing all rows anew would give, and take bounded memory."""
 
 import random
+import tracemalloc
 from typing import List
 
 import pytest
 
-from metricsd import replies as replies_module
-from metricsd.replies import KEPT_REPLY_BYTES, KeptReplies
-from metricsd.rows import rows
-from metricsd.series import Series
+from metricsd.protocol import replies as replies_module
+from metricsd.protocol.replies import KeptReplies, size_in_memory
+from metricsd.protocol.rows import rows
+from metricsd.store import Series
 
 
 def anew(key: str, series: Series) -> bytes:
@@ -31,9 +32,9 @@ def test_random_puts_and_gets(monkeypatch: pytest.MonkeyPatch, seed: int) -> Non
             store[key].put(dice.randrange(newest + 1), dice.random())
         elif dice.random() < 0.1:
             store[key] = Series()  # another one, of the same name
-        assert kept.get(key, store[key]) == anew(key, store[key])
+        assert kept.reply(key, store[key]) == anew(key, store[key])
         assert (
-            sum(len(reply.text) + KEPT_REPLY_BYTES for reply in kept._kept.values())
+            sum(size_in_memory(key, reply) for key, reply in kept._kept.items())
             == kept._bytes
             <= 2400
         )
@@ -42,8 +43,8 @@ def test_random_puts_and_gets(monkeypatch: pytest.MonkeyPatch, seed: int) -> Non
 def test_what_has_not_changed_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
     written: List[int] = []
 
-    def counting(key, series, done=None):  # type: ignore[no-untyped-def]
-        for piece in rows(key, series, done):
+    def counting(key, series, after=None):  # type: ignore[no-untyped-def]
+        for piece in rows(key, series, after):
             written.append(piece.count(b"\n"))
             yield piece
 
@@ -52,14 +53,14 @@ def test_what_has_not_changed_is_not_written_again(monkeypatch: pytest.MonkeyPat
     for timestamp in range(100):
         series.put(timestamp, 0.5)
     kept = KeptReplies()
-    kept.get("k", series)
-    kept.get("k", series)
+    kept.reply("k", series)
+    kept.reply("k", series)
     assert sum(written) == 100
     series.put(100, 0.5)
-    kept.get("k", series)
+    kept.reply("k", series)
     assert sum(written) == 101
     series.put(50, 0.5)
-    kept.get("k", series)
+    kept.reply("k", series)
     assert sum(written) == 202
 
 
@@ -68,9 +69,27 @@ def test_what_is_long_is_not_kept() -> None:
     series = Series()
     for timestamp in range(10000):
         series.put(timestamp, 0.5)
-        reply = kept.get("k", series) if timestamp % 100 == 0 else None
+        reply = kept.reply("k", series) if timestamp % 100 == 0 else None
         assert reply is None or len(reply) <= replies_module.MAX_REPLY_BYTES
-    assert kept.get("k", series) is None
+    assert kept.reply("k", series) is None
     short = Series()
     short.put(1, 1.0)
-    assert kept.get("k" * 140000, short) is None
+    assert kept.reply("k" * 140000, short) is None
+
+
+@pytest.mark.parametrize("letter", ["k", "\u043a", "\U0001f600"])
+def test_long_keys_count_as_well(letter: str) -> None:
+    """Measured: what is kept takes no more than it may, however the keys stand in memory."""
+    kept = KeptReplies()
+    series = [Series() for _ in range(300)]
+    for one in series:
+        one.put(1, 1.0)
+    tracemalloc.start()
+    try:
+        for number, one in enumerate(series):
+            kept.reply(letter * (60000 // len(letter.encode())) + str(number), one)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken <= 1.1 * replies_module.MAX_KEPT_BYTES
+    assert taken >= 0.5 * replies_module.MAX_KEPT_BYTES

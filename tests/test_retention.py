@@ -5,16 +5,17 @@ from typing import Iterator, List
 
 import pytest
 
-from metricsd import retention
-from metricsd.reactor import Reactor
-from metricsd.retention import (
+from metricsd import Server, upkeep
+from metricsd.loop import Reactor, Task
+from metricsd.store import Memory, StoreError, late
+from metricsd.upkeep import (
+    LATE_SECONDS,
     LONGEST_PAUSE,
     SHORTEST_PAUSE,
     SLICE_SECONDS,
     WORKING_SHARE,
-    Retention,
+    drop_old,
 )
-from metricsd.store import Store
 from tests.conftest import running
 from tests.conversation import Conversation
 
@@ -32,14 +33,18 @@ class World:
 
     def __init__(self, seconds: float) -> None:
         self.clock, self.wall, self.stopwatch = Clock(0.0), Clock(10000.0), Clock(0.0)
-        self.store = Store()
+        self.store = Memory()
         self.reactor = Reactor(self.clock)
-        Retention(self.store, self.reactor, seconds, self.wall, self.stopwatch)
+        steps = drop_old(self.drop_before, seconds, self.wall, self.stopwatch)
+        Task(self.reactor, steps)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.now += seconds
         self.wall.now += seconds
         self.reactor.turn(0)
+
+    def drop_before(self, oldest: int) -> Iterator[None]:
+        return self.store.drop_before(oldest)  # looked up anew: tests replace it
 
     def times(self, key: str) -> List[int]:
         series = self.store.find(key)
@@ -127,7 +132,7 @@ def test_very_many_series_do_not_take_all_the_time(
 
 
 def test_a_server_that_retains_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.05)
+    monkeypatch.setattr(upkeep, "SHORTEST_PAUSE", 0.05)
     with running(retention=1) as server, Conversation(server.address) as client:
         now = int(time.time())
         assert client.ask(b"put old 1 %d\n" % (now - 100)) == b"ok\n\n"
@@ -141,12 +146,12 @@ def test_a_server_that_retains_for_a_second(monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_retention_everything_stays() -> None:
     with running() as server, Conversation(server.address) as client:
         assert client.ask(b"put k 1 1\n") == b"ok\n\n"
-        assert server._reactor._timers == []
+        assert not server._reactor._timers
 
 
 def test_the_limit_and_retention_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a sweep drops makes room."""
-    monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.05)
+    monkeypatch.setattr(upkeep, "SHORTEST_PAUSE", 0.05)
     with running(retention=1, max_points=1) as server, Conversation(server.address) as client:
         assert client.ask(b"put old 1 1\n") == b"ok\n\n"
         reply = b""
@@ -154,3 +159,52 @@ def test_the_limit_and_retention_together(monkeypatch: pytest.MonkeyPatch) -> No
             reply = client.ask(b"put new 1 %d\n" % (int(time.time()) + 100))
             assert reply in (b"ok\n\n", b"error\nstore is full\n\n")
         assert b"old" not in client.ask(b"get *\n")
+
+
+def test_late_points_are_sealed_in_after_a_while() -> None:
+    """Blocks that were opened take no more than before, and then nothing is left to be done."""
+    now = [0.0]
+    with Server("127.0.0.1", 0, clock=lambda: now[0]) as server:
+        store = server._store
+        assert isinstance(store, Memory)
+        for number in range(100):
+            times = [index * 7 + index % 3 for index in range(500)]
+            store.put_all([str(number)] * 500, [0.5] * 500, times)
+        assert not server._reactor._timers
+        for number in range(100):
+            store.put(str(number), 1.5, 101)
+        assert store.late_blocks == 100
+        server.turn(0)
+        assert store.late_blocks == 100
+        now[0] += LATE_SECONDS
+        turns = 0
+        while server._reactor._timers:
+            server.turn(0)
+            turns += 1
+            now[0] += LATE_SECONDS / 2 if not store.late_blocks else 0.0
+            assert turns < 20
+        assert store.late_blocks == 0
+        assert turns > 5
+        series = store.find("7")
+        assert series is not None
+        assert len(series) == 501
+
+
+def test_few_blocks_have_late_points_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late, "MAX_LATE_BLOCKS", 10)
+    store = Memory()
+    times = [index * 7 + index % 3 for index in range(50 * 240)]
+    store.put_all(["a"] * len(times), [0.5] * len(times), times)
+    for index in range(0, len(times), 240):
+        store.put("a", 1.5, times[index] + 1)
+        assert store.late_blocks <= 11
+    assert store.points == len(times) + 50
+
+
+def test_a_look_at_a_block_leaves_nothing_open() -> None:
+    store = Memory(max_points=1000)
+    store.put_all(["a"] * 1000, [0.5] * 1000, list(range(1000)))
+    for timestamp in range(-50, 0):
+        with pytest.raises(StoreError):
+            store.put("a", 1.5, timestamp)
+    assert store.late_blocks == 0

@@ -7,8 +7,8 @@ from typing import Callable, Dict, List, Tuple
 
 import pytest
 
-from metricsd.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
-from metricsd.sealed import SCALES, seal, sealed_points, unseal, unseal_timestamps
+from metricsd.store.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
+from metricsd.store.sealed import SCALES, seal, sealed_points, unseal, unseal_timestamps
 
 SUBNORMAL = 5e-324
 HOSTILE = [

@@ -5,12 +5,14 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 
-from metricsd import archive as archive_module
-from metricsd import series as series_module
-from metricsd.archive import BLOCK_POINTS
-from metricsd.columns import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
-from metricsd.sealed import seal, unseal, unseal_timestamps
-from metricsd.series import Series, put_each
+from metricsd.store import archive as archive_module
+from metricsd.store import put_each as put_each_module
+from metricsd.store import series as series_module
+from metricsd.store.archive import BLOCK_POINTS
+from metricsd.store.columns import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
+from metricsd.store.put_each import put_each
+from metricsd.store.sealed import seal, unseal, unseal_timestamps
+from metricsd.store.series import Series
 
 
 def read(series: Series) -> List[Tuple[int, float]]:
@@ -95,10 +97,47 @@ def test_put_each_is_put_for_each(small_blocks: int, seed: int) -> None:
         new = 0
         for place, timestamp, value in zip(places, timestamps, values):
             new += one_by_one[place].put(timestamp, value)
-        assert put_each((together[place] for place in places), timestamps, values) == 5 - new
+        series = (together[place] for place in places)
+        assert put_each(series, timestamps, values, Series.put) == (5, 5 - new)
     for one, other in zip(one_by_one, together):
         assert read(one) == read(other)
         assert (one.newest, one.changes, len(one)) == (other.newest, other.changes, len(other))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_put_each_stops_after_what_may_take_long(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted: blocks that are opened or sealed. What is left is put by who comes back with it."""
+    monkeypatch.setattr(put_each_module, "SLOW_PUTS", 3)
+    costs = Costs(monkeypatch)
+    dice = random.Random(seed)
+    one_by_one, together = [Series(2), Series(3)], [Series(2), Series(3)]
+    slow: List[int] = []
+
+    def put_slowly(series: Series, timestamp: int, value: float) -> bool:
+        slow.append(timestamp)
+        return series.put(timestamp, value)
+
+    for _ in range(30):
+        places = [dice.randrange(2) for _ in range(300)]
+        timestamps = [dice.randrange(10000) for _ in range(300)]
+        values = [dice.random() for _ in range(300)]
+        left = 300
+        while left:
+            points = (together[place] for place in places[-left:])
+            seals, opened = costs.sealed, costs.opened
+            slow.clear()
+            taken, _ = put_each(points, timestamps[-left:], values[-left:], put_slowly)
+            assert taken > 0
+            assert len(slow) <= 3
+            assert len(slow) == 3 or taken == left
+            assert slow or (costs.sealed, costs.opened) == (seals, opened)
+            left -= taken
+        for place, timestamp, value in zip(places, timestamps, values):
+            one_by_one[place].put(timestamp, value)
+    for one, other in zip(one_by_one, together):
+        assert read(one) == read(other)
 
 
 def test_the_ends_of_time() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import multiprocessing
 import os
 import random
@@ -20,9 +21,11 @@ from typing import Any, Callable
 import pytest
 
 import metricsd
-from metricsd import Server, listener, run_server
+from metricsd import Server, run_server
 from metricsd import server as server_module
-from metricsd.connection import _undelivered
+from metricsd.loop import Connection, delivery, endpoints, listener
+from metricsd.loop.delivery import undelivered
+from metricsd.protocol import Session
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
 from tests.model import Model
@@ -145,7 +148,7 @@ def test_a_client_that_does_not_read_is_slowed_down_and_the_others_are_not(talk:
     assert greedy.read(20) == reply * 20
 
 
-@pytest.mark.skipif(listener.NOTSENT_LOWAT is None, reason="not to be had on this system")
+@pytest.mark.skipif(endpoints.NOTSENT_LOWAT is None, reason="not to be had on this system")
 def test_a_client_that_does_not_read_leaves_little_in_the_kernel(
     server: Server, talk: Talk
 ) -> None:
@@ -162,8 +165,8 @@ def test_a_client_that_does_not_read_leaves_little_in_the_kernel(
             if found._address[1] == sleeper.socket.getsockname()[1]
         ]
         before = -1
-        while before != _undelivered(connection._socket) or not before:
-            before = _undelivered(connection._socket)
+        while before != undelivered(connection._socket) or not before:
+            before = undelivered(connection._socket)
             time.sleep(0.1)
         assert before <= 512 * 1024
 
@@ -413,6 +416,55 @@ class TestLimits:
             assert client.ask(b"get k\nget kk\nget k\n", 3) == OK + WRONG + OK
 
 
+@pytest.mark.parametrize(
+    "code", ["EPROTO", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "ECONNABORTED"]
+)
+def test_a_client_that_is_gone_before_it_is_accepted_holds_up_nobody(
+    code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept = socket.socket.accept
+    failures = [OSError(getattr(errno, code), "made by the test")] * 3
+
+    def fail(sock: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return accept(sock)
+
+    with Server("127.0.0.1", 0) as server, Conversation(server.address) as client:
+        monkeypatch.setattr(socket.socket, "accept", fail)
+        client.socket.sendall(b"get k\n")
+        server.turn(10)
+        server.turn(10)
+        assert client.read() == OK
+    assert not failures
+    assert not caplog.records
+
+
+def test_one_port_for_all_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first address gets one that is taken on the second, and another is tried."""
+    with socket.socket() as taken, contextlib.ExitStack() as stack:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        found = [(socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("127.0.0.2", 0))]
+        monkeypatch.setattr(endpoints, "_resolve", lambda *_: found)
+        opened = endpoints._open_one
+        first = [port]
+
+        def open_one(family: int, address: Any) -> Any:
+            if address == ("127.0.0.1", 0) and first:
+                address = ("127.0.0.1", first.pop())
+            return opened(family, address)
+
+        monkeypatch.setattr(endpoints, "_open_one", open_one)
+        sockets = [stack.enter_context(sock) for sock in endpoints.open_tcp("both", 0)]
+        assert not first
+        ports = {sock.getsockname()[1] for sock in sockets}
+        assert len(sockets) == 2
+        assert len(ports) == 1
+        assert ports != {port}
+
+
 class TestAddresses:
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "", None])
     def test_kinds_of_hosts(self, host: str) -> None:
@@ -436,11 +488,32 @@ class TestAddresses:
 
     @pytest.mark.parametrize("port", [-1, 65536, 10**10])
     def test_an_impossible_port(self, port: int) -> None:
-        with pytest.raises(OSError):
+        with pytest.raises(ValueError, match=f"^port takes .* 65535, not {port}$"):
             Server("127.0.0.1", port)
 
 
 class TestStopping:
+    def test_a_connection_that_is_closed_while_its_last_replies_are_under_way(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The timer of the next look must not outlive the socket."""
+        monkeypatch.setattr(delivery, "undelivered", lambda sock: sock.fileno() >= 0)
+        monkeypatch.setattr(delivery, "DELIVERY_CHECK_SECONDS", 0.0)
+        with Server("127.0.0.1", 0) as server, Conversation(server.address) as client:
+            client.socket.sendall(b"get k\n")
+            while not server._connections:
+                server.turn(10)
+            server.turn(10)
+            (one,) = server._connections
+            one.end_input()
+            server.turn(10)  # it has ended, and looks whether all has been delivered
+            assert one._timer is not None
+            one.close()
+            server.turn(0)
+            server.turn(0)
+            assert not server._connections
+            assert client.rest() == OK
+
     def test_what_has_arrived_is_answered(self) -> None:
         """Also from clients that have not been accepted yet."""
         with Server("127.0.0.1", 0) as server, contextlib.ExitStack() as stack:
@@ -579,7 +652,33 @@ class TestRunServer:
             assert client.rest() == b"ok\nk 1.0 1\n\n"
             assert process.wait(10) == 0
             assert process.stderr is not None
+            said = process.stderr.read().decode().splitlines()
+        assert said[0] == f"metricsd INFO: listening on 127.0.0.1:{port}"
+        assert said[-1] == "metricsd INFO: stopped"
+        assert all(line.startswith("metricsd INFO: ") for line in said)
+
+    def test_it_announces_itself_as_the_application_set_up_logging(self) -> None:
+        program = "import logging; logging.basicConfig(level='ERROR'); " + self.PROGRAM
+        port = free_port()
+        command = [sys.executable, "-X", "dev", "-W", "error", "-c", program, str(port)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        with process, connect(port) as client:
+            assert client.ask(b"get k\n") == OK
+            process.terminate()
+            assert process.wait(10) == 0
+            assert process.stderr is not None
             assert process.stderr.read() == b""
+
+    def test_a_port_in_use_is_one_error_that_ends_in_one_clear_line(self, server: Server) -> None:
+        command = [sys.executable, "-c", self.PROGRAM, str(server.address[1])]
+        process = subprocess.run(command, stderr=subprocess.PIPE, timeout=20)
+        said = process.stderr.decode()
+        assert process.returncode == 1
+        assert said.count("Traceback") == 1
+        assert said.splitlines()[-1].endswith(
+            f"ListenError: cannot listen on 127.0.0.1:{server.address[1]}: Address already in use; "
+            "stop what listens there, or choose another port"
+        )
 
     def test_a_second_signal_ends_it_at_once(self) -> None:
         port = free_port()
@@ -646,7 +745,7 @@ def test_a_fault_of_ours_ends_one_connection_and_is_logged(
         raise ZeroDivisionError("made by the test")
 
     with monkeypatch.context() as patch:
-        patch.setattr("metricsd.session.run", fault)
+        patch.setattr("metricsd.protocol.commands.Dispatcher.run", fault)
         victim.socket.sendall(b"get k\n")
         assert victim.rest() == b""
     assert witness.ask(b"get k\n") == OK
@@ -662,7 +761,7 @@ def test_a_fault_of_ours_while_accepting_costs_one_client(
 
     with running() as server:
         with monkeypatch.context() as patch:
-            patch.setattr(server_module, "Session", broken)
+            patch.setattr(Session, "__init__", broken)
             with Conversation(server.address) as client:
                 assert client.rest() == b""
         with Conversation(server.address) as client:
@@ -689,3 +788,45 @@ def test_others_are_served_while_one_client_reads_a_lot(talk: Talk) -> None:
             assert witness.ask(b"get nobody\n") == OK
             served += 1
     assert served > 100
+
+
+def test_closed_connections_leave_no_circles() -> None:
+    """The collector is kept from looking for them: see bound_garbage_collection."""
+
+    def there() -> int:
+        return sum(isinstance(found, (Connection, Session)) for found in gc.get_objects())
+
+    gc.collect()
+    before = there()
+    gc.disable()
+    try:
+        with Server("127.0.0.1", 0) as server:
+            for ending in (b"put k 1 1\n", b"get k\nget k", b"GET / HTTP/1.1\n", b"put k 1 2\nx\n"):
+                for leave in ("close", "reset"):
+                    client = Conversation(server.address)
+                    client.socket.sendall(ending)
+                    while not server._connections:
+                        server.turn(10)
+                    server.turn(10)
+                    getattr(client if leave == "reset" else client.socket, leave)()
+                    while server._connections:
+                        server.turn(10)
+            server.turn(0)
+            assert there() == before
+    finally:
+        gc.enable()
+
+
+def test_the_collector_does_not_stop_everybody() -> None:
+    """With many objects that stay, no collection looks through them all."""
+    program = """
+import gc, time
+from metricsd.loop import bound_garbage_collection
+bound_garbage_collection()
+seen = []
+gc.callbacks.append(lambda phase, info: seen.append((phase, info["generation"])))
+kept = [[] for _ in range(1000000)]
+assert ("stop", 0) in seen or ("stop", 1) in seen
+assert ("stop", 2) not in seen
+"""
+    subprocess.check_call([sys.executable, "-c", program], cwd=str(ROOT))

@@ -5,17 +5,17 @@ from typing import Dict, Iterator
 
 import pytest
 
-from metricsd import keys as keys_module
-from metricsd.session import Session
-from metricsd.store import Store, StoreError
+from metricsd.store import Memory, StoreError
+from metricsd.store import keys as keys_module
 from tests.model import Model, points
 from tests.script import lines
+from tests.test_session import answer, new
 
 FULL = b"error\nstore is full\n\n"
 
 
 def test_at_the_limit_only_overwriting_goes_on() -> None:
-    store = Store(max_points=3)
+    store = Memory(max_points=3)
     for timestamp in (1, 2, 3):
         store.put("a", 0.5, timestamp)
     for key, timestamp in (("a", 4), ("a", 0), ("b", 1)):
@@ -54,16 +54,14 @@ def test_the_count_is_exact_however_puts_arrive(seed: int, max_points: int) -> N
     dice = random.Random(seed)
     requests = lines(seed, 500)
     model = LimitedModel(max_points)
-    store = Store(max_points)
-    session = Session(store)
+    store = Memory(max_points)
+    session = new(store)
     replies = b""
     while requests:
         count = dice.randint(1, 20)
         arrival = b"".join(line + b"\n" for line in requests[:count])
         del requests[:count]
-        replies += session.receive(arrival)
-        while session.unfinished:
-            replies += session.replies()
+        replies += answer(session, arrival)
         assert replies == model.stream(arrival)
         replies = b""
         there = points(store)
@@ -75,16 +73,16 @@ def test_the_count_is_exact_however_puts_arrive(seed: int, max_points: int) -> N
 
 
 def test_a_refused_put_is_a_request_like_any_other() -> None:
-    session = Session(Store(max_points=1))
-    assert session.receive(b"put a 1 1\n") == b"ok\n\n"
-    assert session.receive(b"put a 1 2\n\n") == FULL  # the blank line with it has no reply
-    assert session.receive(b"put a 1 2\nget a\nput b 1 1\nput a 2 1\nget *\n") == (
+    session = new(Memory(max_points=1))
+    assert answer(session, b"put a 1 1\n") == b"ok\n\n"
+    assert answer(session, b"put a 1 2\n\n") == FULL  # the blank line with it has no reply
+    assert answer(session, b"put a 1 2\nget a\nput b 1 1\nput a 2 1\nget *\n") == (
         FULL + b"ok\na 1.0 1\n\n" + FULL + b"ok\n\n" + b"ok\na 2.0 1\n\n"
     )
-    assert session.receive(b"put a x 2\n") == b"error\nwrong command\n\n"
+    assert answer(session, b"put a x 2\n") == b"error\nwrong command\n\n"
 
 
-def sweep(store: Store, oldest: int) -> None:
+def sweep(store: Memory, oldest: int) -> None:
     for _ in store.drop_before(oldest):
         pass
 
@@ -94,7 +92,7 @@ def test_dropping_against_a_dict(seed: int, monkeypatch: pytest.MonkeyPatch) -> 
     """Points are put while a sweep is under way: those that are not old all stay."""
     monkeypatch.setattr(keys_module, "PAGE_KEYS", 3)
     dice = random.Random(seed)
-    store = Store(max_points=10**6)
+    store = Memory(max_points=10**6)
     model: Dict[str, Dict[int, float]] = {}
     for now in range(0, 2000, 100):
         sweeping: Iterator[None] = store.drop_before(now - 300)
@@ -117,21 +115,21 @@ def test_dropping_against_a_dict(seed: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_empty_series_disappears_and_begins_again_at_the_end() -> None:
-    store = Store()
+    store = Memory()
     for key, timestamp in (("a", 1), ("b", 5), ("c", 1)):
         store.put(key, 0.5, timestamp)
     sweep(store, 3)
-    assert [key for key, _ in store.every()] == ["b"]
+    assert [key for key, _ in store.items()] == ["b"]
     assert store.find("a") is None
     store.put("a", 0.5, 7)
-    assert [key for key, _ in store.every()] == ["b", "a"]
+    assert [key for key, _ in store.items()] == ["b", "a"]
 
 
 def test_walking_on_while_series_go() -> None:
-    store = Store()
+    store = Memory()
     for key, timestamp in (("a", 9), ("b", 1), ("c", 9)):
         store.put(key, 0.5, timestamp)
-    walk = store.every()
+    walk = store.items()
     assert next(walk)[0] == "a"
     sweep(store, 5)
     assert [key for key, _ in walk] == ["c"]
@@ -139,12 +137,12 @@ def test_walking_on_while_series_go() -> None:
 
 def test_a_get_that_is_under_way_ends_well() -> None:
     """Points and whole series are dropped in front of and behind the reader."""
-    store = Store()
+    store = Memory()
     for key in "abc":
         for timestamp in range(3000):
             store.put(key, 0.5, timestamp)
-    session = Session(store)
-    said = session.receive(b"get *\n")
+    session = new(store)
+    said = answer(session, b"get *\n")
     sweep(store, 2990)
     while session.unfinished:
         said += session.replies()
@@ -154,14 +152,14 @@ def test_a_get_that_is_under_way_ends_well() -> None:
     for name in (b"a", b"b", b"c"):
         times = [int(row.split()[2]) for row in rows if row.startswith(name)]
         assert times == sorted(set(times))
-    said = session.receive(b"get *\n")
+    said = answer(session, b"get *\n")
     sweep(store, 3000)
-    assert session.receive(b"get *\n") == b"ok\n\n"
+    assert answer(session, b"get *\n") == b"ok\n\n"
 
 
 def test_a_step_of_a_sweep_is_small() -> None:
     """Counted: no step drops more than DROP_BLOCKS blocks."""
-    store = Store(max_points=10**7)
+    store = Memory(max_points=10**7)
     for timestamp in range(600000):
         store.put("a", 0.5, timestamp)
     rooms = [store.room]
@@ -174,22 +172,22 @@ def test_a_step_of_a_sweep_is_small() -> None:
 
 
 def test_replies_are_not_kept_beyond_a_drop() -> None:
-    store = Store()
-    session = Session(store)
-    session.receive(b"put a 1 1\nput a 1 2\n")
-    assert session.receive(b"get a\n") == b"ok\na 1.0 1\na 1.0 2\n\n"
+    store = Memory()
+    session = new(store)
+    answer(session, b"put a 1 1\nput a 1 2\n")
+    assert answer(session, b"get a\n") == b"ok\na 1.0 1\na 1.0 2\n\n"
     sweep(store, 2)
-    assert session.receive(b"get a\n") == b"ok\na 1.0 2\n\n"
+    assert answer(session, b"get a\n") == b"ok\na 1.0 2\n\n"
     sweep(store, 3)
-    assert session.receive(b"get a\n") == b"ok\n\n"
-    assert store.kept_replies._bytes == 0
-    session.receive(b"put a 1 1\n")
-    assert session.receive(b"get a\n") == b"ok\na 1.0 1\n\n"
+    assert answer(session, b"get a\n") == b"ok\n\n"
+    assert session._dispatcher.kept_replies._bytes == 0
+    answer(session, b"put a 1 1\n")
+    assert answer(session, b"get a\n") == b"ok\na 1.0 1\n\n"
 
 
 def test_series_that_begin_together_are_sealed_one_after_the_other() -> None:
     """Even if series come and go: which one it is counts, not how many there are."""
-    store = Store()
+    store = Memory()
     sizes = set()
     for number in range(100):
         store.put(str(number), 0.5, number)

@@ -1,6 +1,7 @@
 """The short form of bench/torture.py: every scenario in small, as a user runs it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ import scenarios, torture
 torture.QUICK = scenarios.Size(
     connections=100, sleepers=60, storm=50, hold_seconds=1.0, probes=200, session_fuzz=2000,
     socket_fuzz=500, offsets=30, fault_uses=0, soak_seconds=1.0,
-    kills=3, disks=10,
+    burst_series=40, burst_blocks=40, sweep_clients=20, new_series=3000,
+    kills=3, flips=10,
 )
 sys.argv[1:] = ["--quick", "--json", "--only", sys.argv[1]]
 sys.exit(torture.main())
@@ -29,7 +31,8 @@ sys.exit(torture.main())
 SCENARIOS = [
     "connections", "descriptors", "max-connections", "readers", "putters", "endless-lines",
     "drip", "offsets", "storms", "session-fuzz", "socket-fuzz", "browser", "soak",
-    "kills", "disks",
+    "late-points", "aligned-seals", "idle-sweep", "new-series",
+    "kills", "flips",
 ]  # fmt: skip
 
 
@@ -55,13 +58,13 @@ def _running_scenarios() -> Iterator[Dict[str, "subprocess.Popen[bytes]"]]:
 def test_a_scenario_in_small(
     name: str, running_scenarios: Dict[str, "subprocess.Popen[bytes]"]
 ) -> None:
-    """Every bound is kept but the one on others' latency: here all run beside each other."""
+    """Every bound is kept but those on others' latency: here all run beside each other."""
     said, log = running_scenarios[name].communicate(timeout=50)
     (scenario,) = json.loads(said.decode())
     assert scenario["name"] == name
     assert scenario["findings"], log
     for finding in scenario["findings"]:
-        assert finding["held"] or "p99" in finding["what"], finding
+        assert finding["held"] or re.search("p99|another's wait", finding["what"]), finding
 
 
 def test_the_exit_code_tells_a_bound_that_was_not_kept() -> None:

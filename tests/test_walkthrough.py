@@ -1,26 +1,34 @@
 """The page that plays a session: what is recorded and written, and how a browser shows it."""
 
-import ast
+import collections
+import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 
-from metricsd import walkthrough
-from metricsd.captions import CAPTIONS, CLIENT_TURN, caption
-from metricsd.observer import Step
-from metricsd.recording import Frame, Recording
-from metricsd.walkthrough import TEMPLATE, page, record
+from metricsd.store import Memory, StoreError
+from metricsd.walkthrough import acts
+from metricsd.walkthrough import captions as captions_module
+from metricsd.walkthrough.__main__ import TEMPLATE, main, page
+from metricsd.walkthrough.captions import CAPTIONS, caption
+from metricsd.walkthrough.disk import Disk
+from metricsd.walkthrough.play import record
+from metricsd.walkthrough.recording import Frame, Recording
+from metricsd.walkthrough.sources import source
+from metricsd.watch import Step, steps
+from metricsd.watch.steps import Cause, Moment, Phase, Point, ReadySocket
 from tests.test_command_line import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PACKAGE = ROOT / "metricsd"
+AT = Moment(7, Phase.READ)
 
 
 @pytest.fixture(scope="module", name="recording")
@@ -34,7 +42,8 @@ def _frames(recording: Recording) -> List[Frame]:
 
 
 def whats(frames: List[Frame]) -> List[str]:
-    return [f"{frame['who']} {frame['what']}" for frame in frames]
+    """The kinds of the steps, with the clients that they are about."""
+    return [" ".join([*frame["lit"], frame["kind"]]) for frame in frames]
 
 
 def scene(recording: Recording, title: str) -> List[Frame]:
@@ -45,10 +54,10 @@ def scene(recording: Recording, title: str) -> List[Frame]:
 def test_a_put_goes_through_every_lane(recording: Recording) -> None:
     frames = scene(recording, "A put")
     assert whats(frames) == [
-        "listener listening",
-        "c1 connects", "loop ready", "c1 opened",
-        "c1 sends", "loop ready", "c1 received", "store put", "c1 answered", "c1 queued", "c1 sent",
-        "c1 reads",
+        "Listening",
+        "c1 Connects", "c1 Ready", "c1 Opened",
+        "c1 Sends", "c1 Ready", "c1 Received", "c1 Put", "c1 Answered", "c1 Queued", "c1 Sent",
+        "c1 Reads",
     ]  # fmt: skip
     lanes = ("inbound", "input", "output", "outbound", "received")
     filled = [
@@ -61,16 +70,16 @@ def test_a_put_goes_through_every_lane(recording: Recording) -> None:
         ["inbound"], ["inbound"], ["input"], ["input"], [], ["output"], ["outbound"],
         ["received"],
     ]  # fmt: skip
-    assert [bool(frame["store"]) for frame in frames] == [False] * 7 + [True] * 5
+    assert [bool(frame["store"]["series"]) for frame in frames] == [False] * 7 + [True] * 5
 
 
 def test_the_other_scenes_show_what_they_say(recording: Recording) -> None:
     batch = scene(recording, "Three puts at once")
-    assert [frame["title"] for frame in batch if frame["who"] == "store"] == [
-        "3 points are stored, as one batch"
+    assert [frame["title"] for frame in batch if frame["kind"] == "Put"] == [
+        "3 points are stored, as one block"
     ]
     cut = scene(recording, "A request cut in two")
-    assert [frame["clients"][0]["input"] for frame in cut if frame["what"] == "answered"] == [
+    assert [frame["clients"][0]["input"] for frame in cut if frame["kind"] == "Answered"] == [
         [5, "get c"],
         [0, ""],
     ]
@@ -78,30 +87,58 @@ def test_the_other_scenes_show_what_they_say(recording: Recording) -> None:
     assert mistake[-1]["clients"][1]["received"] == [21, "error\nwrong command\n\n"]
     both = scene(recording, "Two clients in one turn")
     assert len({frame["turn"] for frame in both if frame["trace"]}) == 1
-    order = [what for what in whats(both) if what.split()[1] in ("received", "sent")]
-    assert sorted(order[:2]) == ["c1 received", "c2 received"]
-    assert sorted(order[2:]) == ["c1 sent", "c2 sent"]
+    order = [what for what in whats(both) if what.split()[1] in ("Received", "Sent")]
+    assert sorted(order[:2]) == ["c1 Received", "c2 Received"]
+    assert sorted(order[2:]) == ["c1 Sent", "c2 Sent"]
     half = whats(scene(recording, "Half a goodbye"))
-    assert half[:2] == ["c2 sends", "c2 ends"]
-    assert half[-3:] == ["c2 received", "c2 dropped", "c2 closed"]
+    assert half[:2] == ["c2 Sends", "c2 Ends"]
+    assert half[-3:] == ["c2 InputEnded", "c2 Dropped", "c2 Closed"]
+
+
+def test_a_put_waits_for_the_disk_and_a_get_does_not(recording: Recording) -> None:
+    frames = scene(recording, "A put that waits for a disk")
+    assert whats(frames) == [
+        "DiskIsUsed",
+        "c1 Sends", "c1 Ready", "c1 Received", "c1 Put", "c1 Committed", "c1 Answered",
+        "c1 Waiting",
+        "c2 Sends", "c2 Ready", "c2 Received", "c2 Found", "c2 Answered", "c2 Queued", "c2 Sent",
+        "c2 Reads",
+        "c1 DiskHasWritten", "c1 Ready", "c1 Settled", "c1 Queued", "c1 Sent", "c1 Reads",
+    ]  # fmt: skip
+    assert [frame["store"]["open"] for frame in frames] == [0] * 4 + [1] * 14 + [0] * 4
+    assert [frame["kind"] for frame in frames if frame["phase"] == "commit"] == ["Put", "Committed"]
+    waiting = [frame["clients"][0]["interest"] == "waiting" for frame in frames]
+    assert waiting == [False] * 7 + [True] * 12 + [False] * 3
+    assert b"43.0" not in frames[15]["clients"][1]["received"][1].encode()
+    assert ["memory", 2, "43.0 at 1503319755"] in frames[-1]["store"]["series"]
+
+
+def test_what_the_disk_fails_is_refused_to_all_at_once(recording: Recording) -> None:
+    frames = scene(recording, "Two puts that the disk fails")
+    puts = [frame for frame in frames if frame["kind"] in ("Put", "Committed", "Settled")]
+    assert [sorted(frame["lit"]) for frame in puts] == [["c1", "c2"]] * 3
+    assert [frame["phase"] for frame in puts] == ["commit", "commit", "read"]
+    for client in frames[-1]["clients"]:
+        assert client["received"] == [18, "error\nnot stored\n\n"]
+    assert frames[-1]["store"] == frames[0]["store"]
 
 
 def test_a_large_reply_flips_the_interest(recording: Recording) -> None:
     frames = scene(recording, "A reply larger than the socket")
     told = whats(frames)
-    sleep = told.index("loop sleeps")
+    sleep = told.index("c3 Sleeps")
     sent, talking = frames[sleep - 2], frames[sleep - 1]
     assert sent["title"].startswith("The kernel takes only ")
-    assert talking["what"] == "talking"
+    assert talking["kind"] == "Interest"
     slow = talking["clients"][2]
     assert slow["interest"] == "talking"
     assert slow["output"][0] > 0 and slow["outbound"][0] > 0
-    assert "c1 reads" in told[sleep:]  # the others are served meanwhile
-    assert told[-1] in ("c3 listening", "c3 reads")
+    assert "c1 Reads" in told[sleep:]  # the others are served meanwhile
+    assert told[-1] in ("c3 Interest", "c3 Reads")
     assert frames[-1]["clients"][2]["interest"] == "listening"
     pulled = whats(scene(recording, "A reply that is pulled"))
-    assert pulled.count("c3 queued") > 2
-    assert pulled.count("c3 talking") == pulled.count("c3 listening") == 1
+    assert pulled.count("c3 Queued") > 2
+    assert pulled.count("c3 Interest") == 2
 
 
 def test_it_ends_as_it_began(frames: List[Frame]) -> None:
@@ -115,41 +152,144 @@ def test_it_is_the_same_each_time(frames: List[Frame]) -> None:
     assert whats(record().frames) == whats(frames)
 
 
-def test_every_step_has_a_caption_and_every_caption_a_place_in_the_code(
-    frames: List[Frame],
-) -> None:
-    assert all(frame["title"] and frame["text"] for frame in frames)
-    for frame in frames:
-        assert "{" not in frame["title"] + frame["text"]
-    for found in CAPTIONS.values():
-        file, name = found.code.split()
-        assert name in definitions(PACKAGE / file)
-        assert len(found.text) <= 230
+def test_every_phase_is_lit(frames: List[Frame]) -> None:
+    phases = [phase.value for phase in Phase]
+    assert sorted({frame["phase"] for frame in frames}) == sorted(phases)
+    for phase in phases:
+        assert f'data-phase="{phase}"' in TEMPLATE.read_text(encoding="utf-8")
 
 
-def definitions(path: Path) -> Set[str]:
-    """Functions, and methods with their class."""
-    names: Set[str] = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef):
-            names |= {f"{node.name}.{part.name}" for part in node.body if hasattr(part, "name")}
-        elif isinstance(node, ast.FunctionDef):
-            names.add(node.name)
-    return names
+def test_where_steps_are_left_out_it_is_known(frames: List[Frame]) -> None:
+    for before, frame in zip(frames, frames[1:]):
+        assert frame["skipped"] == (frame["turn"] > before["turn"] + 1)
+    assert [frame["kind"] for frame in frames if frame["skipped"]] == ["Fills"]
 
 
-@pytest.mark.parametrize(
-    "step, start",
-    [
-        (Step(1, "c1", "peeked", "more waits in the kernel", b""), "A look"),
-        (Step(1, "c1", "sent", "nothing for now", b""), "The kernel takes nothing"),
-        (Step(1, "loop", "committed", "", b""), "The turn is committed"),
-        (Step(1, "loop", "timer", "IdleSweep._begin", b""), "loop: timer IdleSweep._begin"),
-        (Step(CLIENT_TURN, "c1", "waves", "", b""), "c1: waves"),
-    ],
-)
-def test_captions_of_what_is_not_in_the_session(step: Step, start: str) -> None:
-    assert caption(step).title.startswith(start)
+def test_texts_are_not_repeated_over_and_over(frames: List[Frame]) -> None:
+    texts = collections.Counter(frame["text"] for frame in frames)
+    assert max(texts.values()) <= 3
+    assert len(texts) >= 0.8 * len(frames)
+    long = [text for text in texts if len(text) > 140]
+    assert all(texts[text] == 1 for text in long)
+
+
+def test_the_function_of_every_step_is_shown(recording: Recording) -> None:
+    for frame in recording.frames:
+        text = recording.sources[frame["code"]]
+        _, name = frame["code"].split()
+        assert text.startswith((f"def {name.split('.')[-1]}(", f"class {name}:"))
+        assert len(text.splitlines()) <= 45
+        lines = [line.strip() for line in text.splitlines()]
+        assert any(line.startswith(frame["spot"]) for line in lines), frame["code"]
+
+
+def test_every_place_that_a_caption_names_is_there() -> None:
+    text = inspect.getsource(captions_module)
+    places = set(re.findall(r'"([\w/]+\.py [\w.]+)"', text))
+    assert len(places) > 30
+    for place in places:
+        assert source(place)
+    for place in ("nowhere.py main", "server.py nothing", "server.py Server.nothing"):
+        with pytest.raises(KeyError):
+            source(place)
+
+
+EVERY_STEP: List[Any] = [
+    steps.Listening(AT, ("::1", 8888, 0, 0)),
+    steps.Paused(AT),
+    steps.NotListening(AT),
+    steps.Ready(AT, (ReadySocket(steps.LISTENER, False),)),
+    steps.Ready(AT, (ReadySocket(steps.WAKER, False),)),
+    steps.Ready(AT, (ReadySocket("c1", True), ReadySocket("c2", False))),
+    steps.Ready(AT, (ReadySocket("c1", True),)),
+    steps.Ready(AT, (ReadySocket("c1", False),)),
+    steps.TimerDue(AT, print),
+    steps.Stopping(AT),
+    steps.Opened(AT, "c1", ("127.0.0.1", 9)),
+    steps.Received(AT, "c1", b"get k\n"),
+    steps.Peeked(AT, "c1"),
+    steps.InputEnded(AT, "c1"),
+    steps.Dropped(AT, "c1", b"get"),
+    steps.Put(AT, (Point("k", 1.0, 1),), stored=True),
+    steps.Put(AT, (Point("k", 1.0, 1),) * 2, stored=True),
+    steps.Put(AT, (Point("k", 1.0, 1),), stored=False),
+    steps.Put(Moment(7, Phase.COMMIT), (Point("k", 1.0, 1),), stored=True),
+    steps.Committed(AT, 2),
+    steps.Settled(AT, 2, None),
+    steps.Settled(AT, 2, StoreError("not stored")),
+    steps.Refused(AT, StoreError("store is full")),
+    steps.Found(AT, "k", None),
+    steps.Found(AT, "k", 2),
+    steps.FoundAll(AT),
+    steps.Answered(AT, "c1", 0, False, False, b""),
+    steps.Answered(AT, "c1", 1, False, False, b""),
+    steps.Answered(AT, "c1", 0, False, False, b"get"),
+    steps.Answered(AT, "c1", 1, False, False, b"get"),
+    steps.Answered(AT, "c1", 0, False, True, b"get"),
+    steps.Answered(AT, "c1", 1, False, True, b"get"),
+    steps.Answered(AT, "c1", 0, True, True, b"get k\n"),
+    steps.Queued(AT, "c1", b"ok\n\n"),
+    steps.Queued(AT, "c1", b"k 1 1\n\n"),
+    steps.Queued(AT, "c1", b"error\nwrong command\n\n"),
+    steps.Queued(AT, "c1", b"error\nnot stored\n\n"),
+    steps.Waiting(AT, "c1"),
+    steps.Watched(AT, "c1", again=True),
+    steps.Watched(AT, "c1", again=False),
+    steps.Sent(AT, "c1", b"", 4),
+    steps.Sent(AT, "c1", b"ok", 4),
+    steps.Sent(AT, "c1", b"ok\n\n", 4),
+    steps.Interest(AT, "c1", talking=True),
+    steps.Interest(AT, "c1", talking=False),
+    steps.Shut(AT, "c1"),
+    *[steps.Closed(AT, "c1", cause, None) for cause in Cause],
+]
+
+EVERY_ACT: List[Any] = [
+    acts.Connects("c1"),
+    acts.Sends("c1", b"get k\n"),
+    acts.Reads("c1", b"ok\n\n"),
+    acts.Ends("c1"),
+    acts.Leaves("c1"),
+    acts.Fills("c1", 1000, "k"),
+    acts.Sleeps("c1"),
+    acts.DiskIsUsed(),
+    acts.DiskHasWritten(),
+    acts.DiskHasFailed(),
+]
+
+
+def test_everything_that_may_happen_has_a_caption() -> None:
+    happenings = EVERY_STEP + EVERY_ACT
+    kinds = Step.__args__ + acts.Act.__args__  # type: ignore[attr-defined]
+    assert {type(happening) for happening in happenings} == set(kinds) == set(CAPTIONS)
+    said = [caption(happening) for happening in happenings]
+    for found in said:
+        assert found.title and found.text and found.again and source(found.code)
+        assert len(found.title) <= 70 and len(found.text) <= 190
+        assert len(found.again) <= 130
+    assert len({found.title for found in said}) == len(said)
+
+
+def test_the_demonstration_disk_is_a_store() -> None:
+    posted: List[Callable[[], None]] = []
+    disk = Disk(Memory(max_points=9), posted.append)
+    disk.put("a", 1.0, 1)
+    disk.slow = True
+    receipts = [disk.put("a", 2.0, 2), disk.put("b", 3.0, 3)]
+    assert receipts[0] is receipts[1] and not receipts[0].settled
+    disk.flush()
+    assert disk.room == 8 and disk.find("b") is None
+    posted.pop()()
+    assert receipts[0].settled and disk.room == 6
+    assert [key for key, _ in disk.items()] == ["a", "b"]
+    refused = disk.put("c", 4.0, 4)
+    disk.flush(StoreError("not stored"))
+    posted.pop()()
+    assert str(refused.refusal) == "not stored" and disk.find("c") is None
+    for _ in disk.drop_before(3):
+        pass
+    assert disk.room == 8 and not disk.seal_late()
+    disk.close()
 
 
 class Page(HTMLParser):
@@ -175,6 +315,7 @@ def test_the_page_needs_nothing_else(recording: Recording) -> None:
         assert tag not in ("link", "img", "iframe", "object")
         assert "src" not in attributes and "href" not in attributes
     assert len(text) < 300000
+    assert str(ROOT) not in text
     assert json.loads(re.findall(r"const recording = (.*);\n", text)[0])["frames"]
     assert text.count("</script>") == 1  # nothing recorded ends it early
 
@@ -193,17 +334,22 @@ def test_the_page_is_accessible() -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    path = tmp_path / "out.html"
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "metricsd.walkthrough"]
-    said = subprocess.check_output([*command, str(path)], cwd=str(ROOT))
-    assert said.decode() == f"wrote {path}\n"
-    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    for arguments, name in ([], "walkthrough.html"), (["out.html"], "out.html"):
+        said = subprocess.check_output(
+            [*command, *arguments], cwd=str(tmp_path), env=environment, timeout=50
+        )
+        assert said.decode() == f"wrote {name}; open it in a browser\n"
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text.startswith("<!DOCTYPE html>")
+    assert "walkthrough.html" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
 def test_a_path_that_can_not_be_written_is_one_clear_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert walkthrough.main(["/no/such/folder/x.html"]) == 1
+    assert main(["/no/such/folder/x.html"]) == 1
     assert capsys.readouterr().err == (
         "cannot write /no/such/folder/x.html: No such file or directory\n"
     )
@@ -234,6 +380,8 @@ def test_a_step_in_a_browser(recording: Recording, tmp_path: Path) -> None:
     assert f"8 of {len(recording.frames)}</output>" in shown
     assert re.search(r'<li data-phase="read" class="lit" aria-current="step">', shown)
     assert re.search(r'class="store lit"', shown)
+    first = recording.sources[frame["code"]].splitlines()[0].replace(">", "&gt;")
+    assert f'<span class="">{first}</span>' in shown
     assert "put cpu 12.5 1503319740" in shown
     assert shown.count("<option") == len(recording.scenes)
 
@@ -275,6 +423,53 @@ def test_its_controls_in_a_browser(recording: Recording, tmp_path: Path) -> None
     assert 'data-playing="Pause"' in body and 'data-paused="Play"' in body
     assert 'data-moved="true"' in body
     assert "data-failed" not in body
+
+
+def test_a_marked_line_and_an_ellipsis_in_a_browser(recording: Recording, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page(recording), encoding="utf-8")
+    (skipped,) = (n for n, frame in enumerate(recording.frames, 1) if frame["skipped"])
+    ready = next(n for n, frame in enumerate(recording.frames, 1) if n > skipped and frame["trace"])
+    shown = browse(path, f"#step={ready}", tmp_path / "profile")
+    assert (
+        f'<span class="">...</span>\n<mark class="">turn {recording.frames[ready - 1]["turn"]} '
+        in shown
+    )
+    marked = re.findall(r'<mark class="">(.*?)</mark>', shown.split('id="source"')[1])
+    assert len(marked) == 1 and marked[0].strip().startswith(recording.frames[ready - 1]["spot"])
+
+
+LAPTOP = """<!DOCTYPE html>
+<body><iframe src="page.html" style="width: 1366px; height: 657px; border: 0"></iframe>
+<script>
+window.onload = () => {
+  const laptop = window.frames[0];
+  const bar = laptop.document.querySelector("nav").getBoundingClientRect().top;
+  let hidden = 0, scrolled = 0;
+  for (let step = 0; step < laptop.eval("frames.length"); step++) {
+    laptop.show(step);
+    scrolled = Math.max(scrolled, laptop.scrollY);
+    for (const name of laptop.eval("frames[at].lit")) {
+      for (const cell of laptop.document.querySelectorAll(`.row.${name} .cell`)) {
+        const { top, bottom } = cell.getBoundingClientRect();
+        if (top < 0 || bottom > bar) hidden++;
+      }
+    }
+  }
+  document.body.dataset.hidden = hidden;
+  document.body.dataset.scrolled = scrolled;
+};
+</script></body>
+"""
+
+
+def test_a_laptop_in_a_browser(recording: Recording, tmp_path: Path) -> None:
+    """On 1366 x 657 pixels the client at hand can be seen in every step, and the title too."""
+    (tmp_path / "page.html").write_text(page(recording), encoding="utf-8")
+    path = tmp_path / "laptop.html"
+    path.write_text(LAPTOP, encoding="utf-8")
+    body = re.findall(r"<body[^>]*>", browse(path, "", tmp_path / "profile"))[0]
+    assert 'data-hidden="0"' in body and 'data-scrolled="0"' in body
 
 
 PHONE = """<!DOCTYPE html>

@@ -1,6 +1,10 @@
 """What the walkthrough says is so: its quotations are the code's, its commands run."""
 
+import contextlib
+import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -74,10 +78,12 @@ def test_every_exhibit_and_exercise_is_shown() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(OUTPUTS)))
-def test_a_command(command: str) -> None:
+def test_a_command(command: str, tmp_path: Path) -> None:
     words = command.split()
     if words[:3] == ["python3", "-m", "metricsd"]:
-        serve([sys.executable, *words[1:], "--port", "0"])
+        serve([sys.executable, *words[1:], "--port", "0"], tmp_path)
+    elif words[0] == "sqlite3":
+        look_into_a_file(words, tmp_path)
     elif words[:3] == ["python3", "-m", "metricsd.walkthrough"]:
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
         assert f"`{command}`" in readme  # test_readme.py runs it
@@ -89,11 +95,26 @@ def test_a_command(command: str) -> None:
         subprocess.check_call([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
 
 
-def serve(words: List[str]) -> None:
-    with subprocess.Popen(words, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
+def serve(words: List[str], folder: Path) -> None:
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, cwd=str(folder), env=environment
+    ) as process:
         assert process.stderr is not None
         assert b" listening  on 127.0.0.1:" in process.stderr.readline()
         process.kill()
+
+
+def look_into_a_file(words: List[str], folder: Path) -> None:
+    path = folder / words[1]
+    with metricsd.Server("127.0.0.1", 0, store=f"sqlite:{path}"):
+        pass
+    with contextlib.closing(sqlite3.connect(str(path))) as connection:
+        schema = "".join(sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master"))
+    assert schema.count("CREATE TABLE") == 4 and schema.count(" -- ") > 10
+    if shutil.which(words[0]):
+        said = subprocess.check_output(words, cwd=str(folder), timeout=20)
+        assert said.count(b"CREATE TABLE") == 4
 
 
 def talk_with(words: List[str]) -> None:
@@ -114,6 +135,15 @@ def talk_with(words: List[str]) -> None:
             process.stdin.flush()
             assert process.stdout.readline() == b"ok\n"
             process.kill()
+
+
+def test_a_put_and_a_get_are_told_without_files() -> None:
+    """What an ok is worth, and where it is kept, comes after how the loop works."""
+    chapters = re.split(r"^## (?=\d\. )", WALKTHROUGH, flags=re.MULTILINE)
+    assert [chapter[0] for chapter in chapters[1:]] == list("123456")
+    for chapter in chapters[2:4]:
+        found = re.findall(r"(?i)durab|sqlite|fsync|journal|\bdisks?\b", chapter)
+        assert not found
 
 
 def test_its_links_lead_somewhere() -> None:
@@ -178,17 +208,17 @@ def test_a_way_that_is_none() -> None:
 
 def test_quotations_are_written_and_checked(tmp_path: Path) -> None:
     path = str(tmp_path / "text.md")
-    text = "Before\n\n<!-- code metricsd/commands.py OK BadCommand -->\n\nafter\n"
+    text = "Before\n\n<!-- code metricsd/protocol/commands.py PUT BadCommand -->\n\nafter\n"
     assert quote(text, "--check", path=path)[0] == 1
     code, said, written = quote(text, path=path)
     assert (code, said) == (0, "")
-    assert 'OK = b"ok\\n\\n"\n\n\nclass BadCommand(Exception):\n    """' in written
+    assert 'PUT = "put"\n\n\nclass BadCommand(Exception):\n    """' in written
     assert written.startswith("Before\n\n") and written.endswith("```\n\nafter\n")
     assert quote(written, "--check", path=path) == (0, "", written)
     changed = written.replace("mistake", "fault")
     assert quote(changed, "--check", path=path) == (
         1,
-        "quote: code metricsd/commands.py OK BadCommand: is not what stands there\n",
+        "quote: code metricsd/protocol/commands.py PUT BadCommand: is not what stands there\n",
         changed,
     )
 
@@ -196,8 +226,8 @@ def test_quotations_are_written_and_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "code metricsd/commands.py nothing",
-        "code metricsd/commands.py",
+        "code metricsd/protocol/commands.py nothing",
+        "code metricsd/protocol/commands.py",
         "code metricsd/nothing.py name",
         "table README.md Nothing",
         "output python3 bench/nothing.py",

@@ -5,14 +5,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from metricsd.commands import COMMANDS, Command
-from metricsd.session import Session
-from metricsd.store import Store
+from metricsd.protocol import Dispatcher, Session
+from metricsd.protocol.commands import COMMANDS, Command
+from metricsd.store import Memory
 
 
-def count(store: Store, key: str) -> bytes:
+def count(dispatcher: Dispatcher, key: str) -> bytes:
     """Answer how many points a key has."""
-    series = store.find(key)
+    series = dispatcher.store.find(key)
     return b"ok\n%d\n\n" % (0 if series is None else len(series))
 
 
@@ -21,10 +21,11 @@ COMMANDS["count"] = Command(count, arguments=1)
 
 def main() -> None:
     """Hold a conversation, without any socket."""
-    session = Session(Store())
+    session = Session(Dispatcher(Memory()))
     for request in ("put cpu 12.5 1503319740", "count cpu", "count disk", "count"):
         print(f"> {request}")
-        print(session.receive(request.encode() + b"\n").decode(), end="")
+        session.receive(request.encode() + b"\n")
+        print(session.replies().decode(), end="")
 
 
 if __name__ == "__main__":

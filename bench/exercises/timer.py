@@ -7,7 +7,7 @@ from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from metricsd.reactor import Reactor
+from metricsd.loop.reactor import Reactor
 
 PAUSE_SECONDS = 0.05
 HOG_SECONDS = 0.25

@@ -10,8 +10,8 @@ import socket
 
 import removal  # noqa: F401  # it finds metricsd
 
-from metricsd import Server
-from metricsd.trace import Trace
+from metricsd.server import Parts, Server
+from metricsd.watch import Trace, observed
 
 POINTS = 3000
 KERNEL_BYTES = 4096
@@ -22,13 +22,14 @@ DEAF_TURNS = 5
 def main() -> None:
     """A client asks for everything, then for one key, and begins to read late."""
     told = io.StringIO()
-    with Server("127.0.0.1", 0, tell=Trace(told)) as server, socket.socket() as client:
+    parts = Parts(**observed(Trace(told)))
+    with Server("127.0.0.1", 0, parts=parts) as server, socket.socket() as client:
         for listening in server._listener._sockets:  # each accepted socket inherits it
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
         client.connect(server.address)
         server.turn()
-        server._store.put_many(["cpu"] * POINTS, [0.25] * POINTS, list(range(POINTS)))
+        fill(server)
         client.sendall(b"get *\nget cpu\n")
         for _ in range(DEAF_TURNS):
             server.turn(TURN_SECONDS)
@@ -39,6 +40,15 @@ def main() -> None:
             server.turn(TURN_SECONDS)
         text = told.getvalue()
     print(folded(text), end="")
+
+
+def fill(server: Server) -> None:
+    """Put the points in."""
+    left = list(range(POINTS))
+    while left:
+        columns = ["cpu"] * len(left), [0.25] * len(left), left
+        taken, _ = server._dispatcher.store.put_many(*columns)
+        del left[:taken]
 
 
 def folded(text: str) -> str:

@@ -13,7 +13,7 @@ from unittest import mock
 from removal import say, without
 
 from metricsd import Server
-from metricsd.listener import Listener
+from metricsd.loop.listener import Listener
 
 SECONDS = 0.2
 

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from removal import say
 
-from metricsd.reactor import READ, Reactor, Watch
+from metricsd.loop import READ, Reactor, Watch
 
 SECONDS = 0.2
 
@@ -37,7 +37,7 @@ def interest_in_nothing(watch: Watch) -> None:
     """Stay registered, for no event."""
     epoll: Any = getattr(watch._selector, "_epoll", None)  # of Python 3.6, whose selector refuses
     if epoll is None:
-        watch.change(0)
+        watch.change(0, lambda: None)
     else:
         epoll.modify(watch._socket.fileno(), 0)
 

@@ -8,13 +8,14 @@ import sys
 
 import removal  # noqa: F401  # it finds metricsd
 
-from metricsd import Server
-from metricsd.trace import Trace
+from metricsd.server import Parts, Server
+from metricsd.watch import Trace, observed
 
 
 def main() -> None:
     """A client connects, puts, asks for what it has put, and leaves."""
-    with Server("127.0.0.1", 0, tell=Trace(sys.stdout)) as server:
+    parts = Parts(**observed(Trace(sys.stdout)))
+    with Server("127.0.0.1", 0, parts=parts) as server:
         with socket.create_connection(server.address) as client:
             server.turn()
             client.sendall(b"put cpu 12.5 1503319740\nget c")

@@ -11,12 +11,13 @@ from unittest import mock
 
 from removal import say
 
-from metricsd import Server, rows, session
+from metricsd import Server
+from metricsd.protocol import outcomes, rows
 
 POINTS = 3000
 REQUESTS = 60
 TURNS = 100
-BOUND = session.REPLY_ROOM + rows.PIECE_BYTES
+BOUND = outcomes.REPLY_ROOM + rows.PIECE_BYTES
 
 
 def greedy_client() -> List[str]:
@@ -45,7 +46,7 @@ def greedy_client() -> List[str]:
 def main() -> None:
     """Show it with and without."""
     say("with REPLY_ROOM", *greedy_client())
-    with mock.patch.object(session, "REPLY_ROOM", sys.maxsize):
+    with mock.patch.object(outcomes, "REPLY_ROOM", sys.maxsize):
         say("without REPLY_ROOM", *greedy_client())
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 from removal import say, without
 
-from metricsd.lines import LineBuffer
+from metricsd.protocol.lines import LineBuffer
 
 LINE = b"put k 1.5 1503319740\n"
 SIZES = (8, 64, 512)  # KiB
@@ -29,7 +29,7 @@ def nanoseconds_a_line(kibibytes: int) -> float:
     count = kibibytes * 1024 // len(LINE)
     fastest = float("inf")
     for _ in range(ROUNDS):
-        lines = LineBuffer(limit=len(LINE))  # so that each comes alone
+        lines = LineBuffer(limit=len(LINE), block_bytes=len(LINE))  # so that each comes alone
         lines.feed(LINE * count)
         started = time.process_time()
         for _ in range(count):

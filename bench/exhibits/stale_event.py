@@ -8,7 +8,7 @@ from unittest import mock
 
 from removal import say, without
 
-from metricsd.reactor import READ, Reactor, Watch
+from metricsd.loop import READ, Reactor, Watch
 
 
 def session_replaced() -> str:

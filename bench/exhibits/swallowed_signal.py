@@ -12,7 +12,7 @@ from typing import List
 
 from removal import say
 
-from metricsd.reactor import Reactor
+from metricsd.loop.reactor import Reactor
 
 SIGNAL_AFTER = 0.05
 GIVE_UP_AFTER = 0.6

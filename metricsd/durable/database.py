@@ -1,0 +1,173 @@
+"""The open file: what is written to it, each time as a whole or not at all.
+
+Owns the connection, for the one thread that writes. Does not know what the rows stand for.
+"""
+
+import contextlib
+import errno
+import os
+import sqlite3
+from typing import Dict, Iterable, Iterator, List, Tuple
+from urllib.parse import quote
+
+from metricsd.durable.saved import Step
+from metricsd.durable.tables import TABLES, About, Chunk, Row, log_bytes, log_row, with_checksum
+
+# Pages of the WAL from which a commit also brings it into the database, so that the next one begins
+# it anew: 4 MiB. As nobody else writes, it comes to its end each time unless somebody reads.
+WAL_PAGES = 1024
+
+# Seconds that are waited for another program that has locked the file, such as sqlite3 itself.
+LOCK_SECONDS = 1.0
+
+# What SQLite does at each commit. With NORMAL it syncs when it brings the WAL into the database, so
+# that what is in the file hangs together whenever the power fails.
+SYNCHRONOUS = {"always": "FULL", "everysec": "NORMAL", "never": "NORMAL"}
+
+# Pages of the file that are given back at a time: some milliseconds.
+FREE_PAGES = 256
+
+INSERT_LOG = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)"
+UPDATE_ABOUT = "REPLACE INTO about VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def connect(path: str, parameters: str) -> sqlite3.Connection:
+    """Open a file that is there. Raises sqlite3.Error."""
+    uri = f"file:{quote(os.fsencode(path))}?{parameters}"
+    return sqlite3.connect(
+        uri, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False, uri=True
+    )
+
+
+def create(path: str, about: About) -> None:
+    """Make a new file with empty tables. Raises OSError if there is one, sqlite3.Error."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with contextlib.closing(connect(path, "mode=rw")) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN")
+        for table in TABLES.values():
+            connection.execute(table)
+        connection.execute(UPDATE_ABOUT, about.row())
+        connection.execute("COMMIT")
+
+
+class Database:
+    """A file that is whole. What raises leaves it as it was, and may be tried again."""
+
+    def __init__(self, path: str, about: About, last_logged: int) -> None:
+        """Open it for writing, with an empty WAL. Raises OSError, sqlite3.Error."""
+        self.path = path
+        self.last_logged = last_logged  # the last id of the log
+        self._suspect = False  # whether something may be in the WAL that was not committed
+        self._identities: Dict[str, Tuple[int, int]] = {}
+        self._connection = connect(path, "mode=rw")
+        try:
+            for setting in (
+                f"synchronous = {SYNCHRONOUS[about.fsync]}",
+                f"wal_autocheckpoint = {WAL_PAGES}",
+                "journal_mode = WAL",
+            ):
+                self._connection.execute("PRAGMA " + setting)
+            self._connection.execute(UPDATE_ABOUT, about.row())
+            self._empty_wal()
+            self._wal = os.open(path + "-wal", os.O_RDWR)
+        except BaseException:
+            self._connection.close()
+            raise
+        for name in (path, path + "-wal"):
+            self._identities[name] = _identity(name)
+
+    def write(self, chunks: List[Chunk]) -> None:
+        """Add chunks to the log and commit."""
+        rows = [log_row(number, chunk) for number, chunk in enumerate(chunks, self.last_logged + 1)]
+        if len(rows) == 1:
+            self._make_sure()
+            try:
+                self._connection.execute(INSERT_LOG, rows[0])
+            except BaseException:
+                self._suspect = True
+                raise
+        else:
+            with self._transaction():
+                self._connection.executemany(INSERT_LOG, rows)
+        self.last_logged += len(rows)
+        for chunk, row in zip(chunks, rows):
+            chunk.number, chunk.size = row[0], log_bytes(row)
+
+    def save(self, step: Step) -> None:
+        """Write a step of a checkpoint, and drop the rows of the log that are not needed then."""
+        with self._transaction():
+            many = self._connection.executemany
+            many("DELETE FROM series WHERE id = ?", step.dropped_series)
+            many("DELETE FROM blocks WHERE id = ?", step.dropped_blocks)
+            many("REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?)", _summed("series", step.series))
+            many("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", _summed("blocks", step.blocks))
+            self._connection.execute("DELETE FROM log WHERE id <= ?", (step.about.logged,))
+            self._connection.execute(UPDATE_ABOUT, step.about.row())
+        step.written = True
+
+    def shrink(self) -> bool:
+        """Give back some of the pages that are free; return whether there are more."""
+        self._make_sure()
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        if free:  # a script is run to its end, but of this statement only its first step
+            self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
+        return bool(free > FREE_PAGES)
+
+    def sync(self) -> None:
+        """Let the disk have all that has been committed."""
+        self._make_sure()
+        try:
+            os.fsync(self._wal)
+        except OSError:
+            self._suspect = True
+            raise
+
+    def close(self) -> None:
+        """Bring the WAL into the database, and let go of both."""
+        try:
+            self._connection.close()
+        finally:
+            os.close(self._wal)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._make_sure()
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._suspect = True
+            raise
+
+    def _make_sure(self) -> None:
+        """Check that the files are where others will look for them, and nothing is left in them.
+
+        What a commit that failed has left in the WAL might be taken for damage, or for committed.
+        """
+        for name, identity in self._identities.items():
+            if _identity(name) != identity:
+                raise OSError(errno.ENOENT, "another file is there", name)
+        if self._suspect:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._empty_wal()
+            self._suspect = False
+
+    def _empty_wal(self) -> None:
+        """Bring all of it into the database, and cut it to nothing."""
+        (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("another program reads the file")
+
+
+def _summed(table: str, rows: Iterable[Row]) -> Iterator[Row]:
+    return (with_checksum(table, *row) for row in rows)
+
+
+def _identity(path: str) -> Tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,152 @@
+"""A file is opened: by one owner, and only if it is whole, or else salvaged.
+
+Owns what has to be so before anything is put. A start that is refused changes no file.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import sqlite3
+from typing import Iterator
+
+from metricsd.durable.database import Database, connect, create
+from metricsd.durable.reading import Damage, Reader
+from metricsd.durable.salvage import finish, remove, salvage, set_aside, sync_folder
+from metricsd.durable.tables import About, FileError, Refused
+from metricsd.durable.wal import Wal
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("metricsd")
+
+IN_USE = "another server uses it; stop that one, or choose another file"
+LEFT_ALONE = "its WAL is there without it; bring the file back, or move the WAL away"
+DAMAGED = "put a backup in its place, or start with --salvage to load what is whole"
+EMPTY = "it is empty, as it never is by itself; put a backup in its place, or remove it"
+UNUSABLE = "choose a file that can be read and written, in a folder like that"
+
+
+class File:
+    """A file that is open, and what was in it."""
+
+    def __init__(self, lock: int, database: Database, reader: Reader) -> None:
+        self._lock = lock
+        self.database = database
+        self.memory = reader.memory
+        self.saved = reader.saved
+        self.log_bytes = reader.log_bytes
+
+    def close(self) -> None:
+        """Let others have it. Raises sqlite3.Error."""
+        try:
+            self.database.close()
+        finally:
+            os.close(self._lock)
+
+
+def open_file(path: str, fsync: str, salvaging: bool) -> File:
+    """Load a file, or make a new one. Raises FileError."""
+    try:
+        path = os.path.realpath(path)
+        if not os.path.exists(path):
+            _create(path, fsync)
+        with contextlib.ExitStack() as undo:
+            lock = _lock(path)
+            undo.callback(os.close, lock)
+            if not finish(path):
+                try:
+                    reader = _read(path)
+                except Damage:
+                    if not salvaging:
+                        raise
+                    for line in salvage(path, fsync):
+                        logger.warning("%s: %s", path, line)
+                else:
+                    reader.saved.about = reader.saved.about._replace(fsync=fsync)
+                    database = Database(path, reader.saved.about, reader.last_logged)
+                    undo.pop_all()
+                    return File(lock, database, reader)
+        return open_file(path, fsync, False)  # there is another one in its place
+    except Damage as error:
+        raise FileError(f"{path} is damaged: {error}; {DAMAGED}") from error
+    except Refused as error:
+        raise FileError(f"cannot use {path}: {error}") from error
+    except (OSError, ValueError, sqlite3.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise FileError(f"cannot use {path}: {what}; {UNUSABLE}") from error
+
+
+def _create(path: str, fsync: str) -> None:
+    """Make a new file, which is complete as soon as it is there."""
+    if Wal(path).size:
+        raise Refused(LEFT_ALONE)
+    new = f"{path}.{os.getpid()}.new"
+    remove(new)
+    try:
+        create(new, About(fsync))
+        with contextlib.suppress(FileExistsError):  # another server was faster
+            os.link(new, path)
+    finally:
+        remove(new)
+    sync_folder(path)
+
+
+def _lock(path: str) -> int:
+    """Be the only owner of a file, whatever it is called, until this descriptor is closed.
+
+    SQLite locks it in another way; closing this before SQLite has closed it would end that.
+    """
+    lock = os.open(path, os.O_RDWR)
+    try:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(lock), os.stat(path)):
+            raise BlockingIOError  # it has just been replaced
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise Refused(IN_USE) from None
+        raise
+    return lock
+
+
+def _read(path: str) -> Reader:
+    """Load a file that is whole. Raises Damage, OSError, sqlite3.Error, Refused."""
+    wal = Wal(path)
+    torn = wal.damage()
+    if not os.path.getsize(path) and not wal.size:
+        raise Refused(EMPTY)
+    try:
+        with _reading(path, wal) as connection:
+            reader = Reader(connection)
+            reader.read()
+    except Damage as error:
+        raise Damage(f"its WAL, {torn}" if torn else str(error)) from error
+    if torn and reader.saved.about.fsync == "always":
+        raise Damage(f"its WAL, {torn}")
+    if torn:  # which the other policies allow, when the power fails
+        aside = set_aside(path, shutil.copy)
+        logger.warning("%s: its WAL, %s: the last puts are left out; see %s", path, torn, aside)
+    return reader
+
+
+@contextlib.contextmanager
+def _reading(path: str, wal: Wal) -> Iterator[sqlite3.Connection]:
+    """Read a file without changing it, nor its WAL, nor the index of that."""
+    index = path + "-shm"
+    made = wal.size > 0 and not os.path.exists(index)
+    if made:  # SQLite wants one, though it makes its own in memory if it may not write to this one
+        os.close(os.open(index, os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        connection = connect(path, "mode=ro&readonly_shm=1" if wal.size else "immutable=1")
+        with contextlib.closing(connection):
+            connection.text_factory = bytes
+            connection.execute("BEGIN")
+            yield connection
+    finally:
+        if made:
+            remove(index)

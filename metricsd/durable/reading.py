@@ -1,0 +1,190 @@
+"""A file is read into memory, and every row of it checked.
+
+Owns what must be in a file for it to be whole, and what can be loaded of one that is not. Changes
+no file.
+"""
+
+import sqlite3
+import sys
+from typing import Dict, Iterator, List, Optional
+
+from metricsd.durable.saved import Saved
+from metricsd.durable.tables import (
+    FORMAT,
+    TABLES,
+    About,
+    Refused,
+    Row,
+    is_whole,
+    log_bytes,
+    puts_of,
+)
+from metricsd.store import Mirror, SavedSeries, Series, unseal
+
+NOT_OURS = "it has no table of metricsd's; put a backup in its place, or choose another file"
+
+# Ids that are tried one by one behind a page that can't be read: about a second.
+SEEK_IDS = 100000
+
+
+class Damage(Exception):
+    """A file is not whole; the message, one line, says where."""
+
+    def __init__(self, where: object) -> None:
+        super().__init__(" ".join(str(where).split())[:200])  # SQLite may quote a whole table
+
+
+class Reader:
+    """Reads a file through a connection whose texts are bytes.
+
+    With ``losses`` it goes on behind what is damaged, and notes it there in words; without it
+    raises Damage.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, losses: Optional[List[str]] = None) -> None:
+        self._connection = connection
+        self._losses = losses
+        self.memory = Mirror()
+        self.saved = Saved(About("always"))
+        self.rows = 0  # that were whole
+        self.last_logged = 0  # the last id of the log
+        self.log_bytes = 0
+
+    def read(self) -> None:
+        """Load all into ``memory``, and into ``saved`` how it is kept in the file.
+
+        Raises Damage; Refused for a format that is not known here.
+        """
+        try:
+            about = self._about()
+            if self._losses is None:
+                self._check_structure()
+            self._load_series(about)
+            self._run_log()
+        except (sqlite3.Error, MemoryError) as error:
+            raise Damage(error) from error
+
+    def _about(self) -> Optional[About]:
+        """The row that says what must be there."""
+        try:
+            tables = dict(self._connection.execute("SELECT name, sql FROM sqlite_master"))
+            if not set(tables.values()) & {sql.encode() for sql in TABLES.values()}:
+                raise Refused(NOT_OURS)
+            found: Row = next(self._connection.execute("SELECT * FROM about"), ())
+        except sqlite3.Error as error:
+            self._damaged(str(error))
+            return None
+        expected = {name.encode(): sql.encode() for name, sql in TABLES.items()}
+        whole = len(found) > 2 and is_whole("about", found)
+        if whole and found[1] != FORMAT:
+            raise Refused(f"it has format {found[1]}; use a version that knows more than {FORMAT}")
+        if not whole or tables != expected:
+            self._damaged("what it says about itself")
+            return None
+        _, _, order, fsync, series, blocks, logged, _ = found
+        if order.decode() != sys.byteorder:
+            raise Refused(f"it is from a {order.decode()}-endian machine; use it on such a one")
+        self.saved.about = About(fsync.decode(), series, blocks, logged)
+        self.last_logged = logged
+        return self.saved.about
+
+    def _check_structure(self) -> None:
+        """Let SQLite check how its pages hang together, also those that nobody reads yet."""
+        for (said,) in self._connection.execute("PRAGMA quick_check(1)"):
+            if said != b"ok":
+                self._damaged(said.decode("utf-8", "replace"))
+
+    def _load_series(self, about: Optional[About]) -> None:
+        blocks: Dict[bytes, List[Row]] = {}  # by the key
+        for row in self._rows("blocks"):
+            blocks.setdefault(row[1], []).append(row)
+            self.saved.last_block = row[0]
+        counts = [0, sum(map(len, blocks.values()))]
+        last = 0
+        for last, name, count, points, sealed_to, rest, _ in self._rows("series"):
+            rows = sorted(blocks.pop(name, ()), key=lambda row: row[2])
+            if len(rows) == count:
+                saved = [row[3] for row in rows], [row[2] for row in rows], sealed_to, unseal(rest)
+                series = self.memory.load(name.decode(), last, SavedSeries(*saved))
+                self.saved.blocks[last] = saved[0], [row[0] for row in rows]
+            else:
+                series = self._load_loosely(name.decode(), last, rows, rest)
+            if (len(rows), len(series)) != (count, points):
+                self._damaged(f"{points - len(series)} points of {name.decode()}")
+            counts[0] += 1
+        for number, (name, rows) in enumerate(blocks.items(), last + 1):
+            self._damaged(f"the newest points of {name.decode()}")
+            self._load_loosely(name.decode(), number, rows, b"")
+        if about is not None and counts != [about.series, about.blocks]:
+            found = f"{counts[0]} of {about.series} series, {counts[1]} of {about.blocks} blocks"
+            self._damaged(f"only {found} are there")
+
+    def _load_loosely(self, key: str, number: int, rows: List[Row], rest: bytes) -> Series:
+        """Put what is left of a series point by point: blocks may overlap, and newer ones win."""
+        series = self.memory.load(key, number, SavedSeries([], [], 0, unseal(b"")))
+        for sealed in [row[3] for row in sorted(rows)] + [rest]:
+            timestamps, values = unseal(sealed)
+            self.memory.put_all([key] * len(values), values.tolist(), timestamps.tolist())
+        return series
+
+    def _run_log(self) -> None:
+        """Do again what the log says, in its order; also what is in series and blocks already."""
+        for row in self._rows("log"):
+            number, dropped_before = row[0], row[5]
+            if number != self.last_logged + 1:
+                self._damaged(f"what was put between rows {self.last_logged} and {number} of log")
+            self.last_logged = number
+            self.log_bytes += log_bytes(row)
+            if dropped_before is None:
+                keys, values, timestamps = puts_of(row)
+                self.memory.put_all(keys, values, timestamps)
+                self.saved.touched.update(dict.fromkeys(keys))
+            else:
+                for _ in self.memory.drop_before(dropped_before, self.saved.lose):
+                    pass
+
+    def _rows(self, table: str) -> Iterator[Row]:
+        """Yield the rows of a table that are whole, with ascending ids."""
+        last = 0
+        for row in self._scan(table):
+            if row[0] > last and is_whole(table, row):
+                last = row[0]
+                self.rows += 1
+                yield row
+            else:
+                self._damaged(f"row {row[0]} of {table}")
+
+    def _scan(self, table: str) -> Iterator[Row]:
+        """Yield the rows of a table; if it may go on, also those behind a page that is broken."""
+        last = 0
+        while True:
+            try:
+                select = f"SELECT * FROM {table} WHERE id > ? ORDER BY id"
+                for row in self._connection.execute(select, (last,)):
+                    last = max(last, row[0])
+                    yield row
+                return
+            except sqlite3.Error as error:
+                self._damaged(f"{table} behind row {last}: {error}")
+            found = self._seek(table, last)
+            if found is None:
+                return
+            yield found
+            last = found[0]
+
+    def _seek(self, table: str, last: int) -> Optional[Row]:
+        """The next row that can be read; None if it can't be found."""
+        for number in range(last + 1, last + 1 + SEEK_IDS):
+            try:
+                select = f"SELECT * FROM {table} WHERE id = ?"
+                row: Optional[Row] = self._connection.execute(select, (number,)).fetchone()
+            except sqlite3.Error:
+                continue
+            if row is not None:
+                return row
+        return None
+
+    def _damaged(self, what: str) -> None:
+        if self._losses is None:
+            raise Damage(what)
+        self._losses.append(what)

@@ -1,0 +1,124 @@
+"""What is whole of a damaged file is saved, and the damaged one is put aside.
+
+Owns the order in which files are written and named, so that whenever it is cut short, either the
+damaged file is where it was, or all that was whole of it is.
+"""
+
+import contextlib
+import os
+import shutil
+from typing import Callable, List
+
+from metricsd.durable.checkpoint import checkpoint
+from metricsd.durable.database import Database, connect, create
+from metricsd.durable.reading import Reader
+from metricsd.durable.saved import Saved
+from metricsd.durable.tables import About, Refused
+from metricsd.durable.wal import Wal
+
+# Beside the file, while one is made in its place, and once that is complete.
+IMAGE, SALVAGING, SALVAGED = ".image", ".salvaging", ".salvaged"
+
+# Of the database, as SQLite makes it here. Its first page is the same in every file, but for these.
+PAGE_BYTES = 4096
+SIZE_PLACE = 28  # in bytes: the number of pages
+
+
+def salvage(path: str, fsync: str) -> List[str]:
+    """Put a file in the place of a damaged one; return what was lost, line by line.
+
+    Raises OSError, sqlite3.Error; Refused if nothing in it is of a kind that is known here.
+    """
+    new, image = path + SALVAGING, path + IMAGE
+    scratch = (new, new + "-wal", image)
+    for left in scratch:
+        remove(left)
+    try:
+        create(new, About(fsync))
+        _make_image(path, image, new)
+        losses: List[str] = []
+        with contextlib.closing(connect(image, "immutable=1")) as connection:
+            connection.text_factory = bytes
+            reader = Reader(connection, losses)
+            reader.read()
+        if not reader.rows:
+            raise Refused("nothing in it can be read; put a backup in its place, or move it away")
+        _write(reader, new, fsync)
+        aside = set_aside(path, os.link)
+        os.rename(new, path + SALVAGED)
+    finally:
+        for left in scratch:
+            remove(left)
+    finish(path)
+    told = f"{reader.memory.points:,} points were salvaged; the damaged file is {aside} now"
+    return [*(f"lost: {loss}" for loss in losses), told]
+
+
+def finish(path: str) -> bool:
+    """If a salvage was complete, but for the names, finish it; return whether."""
+    if not os.path.exists(path + SALVAGED):
+        return False
+    remove(path + "-wal")  # it belongs to the damaged one
+    remove(path + "-shm")
+    os.replace(path + SALVAGED, path)
+    sync_folder(path)
+    return True
+
+
+def set_aside(path: str, copy: Callable[[str, str], object]) -> str:
+    """Copy a file and its WAL to a name that is free, which is returned."""
+    number = 1
+    while os.path.exists(f"{path}.damaged{number}"):
+        number += 1
+    aside = f"{path}.damaged{number}"
+    for end in ("-wal", ""):
+        if os.path.exists(path + end):
+            try:
+                copy(path + end, aside + end)
+            except OSError:  # a file system without links
+                shutil.copy(path + end, aside + end)
+    return aside
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
+def sync_folder(path: str) -> None:
+    """Let the disk have the name of a file."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _make_image(path: str, image: str, sound: str) -> None:
+    """Copy a database, with all that is whole in its WAL, and the first page of a sound one."""
+    os.close(os.open(image, os.O_CREAT | os.O_EXCL, 0o600))
+    shutil.copyfile(path, image)
+    wal = Wal(path)
+    with open(image, "r+b") as file, open(sound, "rb") as other:
+        for page, data in wal.whole_pages():
+            file.seek((page - 1) * len(data))
+            file.write(data)
+        pages = file.seek(0, os.SEEK_END) // PAGE_BYTES
+        first = bytearray(other.read(PAGE_BYTES))
+        first[SIZE_PLACE : SIZE_PLACE + 4] = pages.to_bytes(4, "big")
+        file.seek(0)
+        file.write(first)
+
+
+def _write(reader: Reader, path: str, fsync: str) -> None:
+    """Write all that has been read to a new file."""
+    saved, memory = Saved(About(fsync)), reader.memory
+    database = Database(path, saved.about, 0)
+    try:
+        saved.touched = {key: None for key, _ in memory.items()}
+        for work in checkpoint(saved, memory, database, 0):
+            if callable(work):
+                work()
+    finally:
+        database.close()

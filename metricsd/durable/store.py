@@ -1,0 +1,332 @@
+"""The store that is a file and memory: puts go into the file, and then gets see them.
+
+Owns what has been put and is not safe yet, and when something is written. Does not know how.
+"""
+
+import logging
+import time
+from collections import deque
+from itertools import chain, repeat
+from typing import Deque, Iterable, Iterator, List, Optional, Set, Tuple
+
+from metricsd.durable.checkpoint import checkpoint
+from metricsd.durable.opening import open_file
+from metricsd.durable.tables import Chunk, FileError
+from metricsd.loop import REPEATS, Reactor, Steps, Task, Worker
+from metricsd.store import Receipt, Series, Store, StoreError
+
+# Bytes of the log at most; with more than FULL of that a checkpoint is under way. A start runs it
+# again, some 500,000 puts, in a few tenths of a second.
+LOG_BYTES = 8 * 1024 * 1024
+FULL = 0.75
+
+# Bytes of the log up to which a checkpoint gives free pages back: they are not wanted soon.
+QUIET_BYTES = LOG_BYTES // 8
+
+# Puts in a row of the log, and so in one step of the loop when they are stored: half a millisecond.
+CHUNK_PUTS = 2000
+
+# Rows of the log in a commit, so that it is not much more than LOG_BYTES even with the last one.
+COMMIT_CHUNKS = 10
+
+# Seconds for which a commit waits at most for more puts.
+WAIT_SECONDS = 0.001
+
+# Seconds that the loop spends at a time on storing what has been written.
+SLICE_SECONDS = 0.001
+
+# Seconds from a failure of the disk until it is tried again, with the next put; until then puts are
+# refused at once.
+RETRY_SECONDS = 0.5
+
+# Seconds from a commit to the sync that it waits for with everysec, of the second that it may take.
+SYNC_SECONDS = 0.5
+
+# Seconds that the disk has when the server ends, and those of them that go into a last checkpoint.
+CLOSE_SECONDS = 5.0
+LAST_SAVE_SECONDS = 1.0
+
+logger = logging.getLogger("metricsd")
+
+
+class DurableStore(Store):
+    """Points in an SQLite file, all of which are in memory as well.
+
+    What is put is gathered while a commit is under way, then it is the next commit.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        reactor: Reactor,
+        fsync: str = "always",
+        salvage: bool = False,
+        max_points: Optional[int] = None,
+    ) -> None:
+        """Load a file, or make a new one. Raises FileError."""
+        self.path = path
+        self.commits = self.refused_puts = self.checkpoints = 0
+        self._reactor = reactor
+        self._fsync = fsync
+        self._file = open_file(path, fsync, salvage)
+        self._memory, self._saved = self._file.memory, self._file.saved
+        self._memory.limit(max_points)
+        self._memory.on_late = lambda: self.on_late()  # whatever that is by then
+        self.log_bytes = self._stored_bytes = self._file.log_bytes  # and those that memory has
+        self._stored = self._file.database.last_logged
+        self._gathered: Deque[Chunk] = deque()  # to be committed
+        self._chunk: Optional[Chunk] = None  # the last of these, for more puts
+        self._committing: List[Chunk] = []  # in the thread
+        self._unstored: Deque[Chunk] = deque()  # written, and not in memory yet
+        self._pending = 0  # puts in all these
+        self._gathered_before = 0
+        self._waiting_since = 0.0
+        self._new: Optional[Set[Tuple[str, int]]] = None  # points in these, if it matters
+        self._refusal = StoreError("not stored")
+        self._refused = Receipt()
+        self._refused.settle(self._refusal)
+        self._refused_until = 0.0
+        self._failed = False
+        self._saving = False  # a checkpoint is under way
+        self._checkpoint: Optional[Task] = None
+        self._sync: Optional[Task] = None
+        try:
+            self._worker = Worker(reactor)
+        except RuntimeError as error:  # the system has no thread left
+            self._file.close()
+            raise FileError(f"cannot use {path}: {error}; raise the limit of threads") from error
+        reactor.once_a_turn.append(self._once_a_turn)
+
+    @property
+    def room(self) -> int:
+        """The points for which there is room in any case; more may fit, if some overwrite."""
+        return self._memory.room - self._pending
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return self._memory.points
+
+    def put(self, key: str, value: float, timestamp: int) -> Receipt:
+        """Take one point. Raises StoreError if there is no room for one more."""
+        if self._new is not None or self.room <= 0:
+            self._find_room(key, timestamp)
+        return self.put_many([key], [value], [timestamp])[1]
+
+    def put_many(
+        self, keys: List[str], values: List[float], timestamps: List[int]
+    ) -> Tuple[int, Receipt]:
+        """Take points in their order; there must be room for all."""
+        if self._refused_until and self._reactor.now < self._refused_until:
+            self.refused_puts += len(keys)
+            return len(keys), self._refused
+        chunk = self._chunk
+        if chunk is None or len(chunk.keys) >= CHUNK_PUTS:
+            chunk = self._chunk = Chunk()
+            self._gathered.append(chunk)
+        chunk.keys += keys
+        chunk.values += values
+        chunk.timestamps += timestamps
+        self._pending += len(keys)
+        return len(keys), chunk.receipt
+
+    @property
+    def late_blocks(self) -> int:
+        """The blocks in memory that have late points beside them."""
+        return self._memory.late_blocks
+
+    def seal_late(self) -> None:
+        """Seal one of them; the next checkpoint of its series will write it."""
+        self._memory.seal_late()
+
+    def find(self, key: str) -> Optional[Series]:
+        """The series of a key; None if there is none."""
+        return self._memory.find(key)
+
+    def items(self) -> Iterator[Tuple[str, Series]]:
+        """Yield every key that is there now, with its series, in the order of their first put."""
+        return self._memory.items()
+
+    def drop_before(self, oldest: int) -> Iterator[None]:
+        """Drop every point before a timestamp, and every series that is then empty."""
+        before = self._saved.losses
+        yield from self._memory.drop_before(oldest, self._saved.lose)
+        if self._saved.losses > before:
+            self._new = None
+            self._gathered.append(Chunk(dropped_before=oldest))
+            self._chunk = None
+
+    def close(self) -> None:
+        """Write what is left and let go of the file. Waits CLOSE_SECONDS for the disk."""
+        self._reactor.once_a_turn.remove(self._once_a_turn)
+        for task in (self._checkpoint, self._sync):
+            if task is not None:
+                task.cancel()
+        self._worker.call(self._finish, lambda _, error: None)
+        if not self._worker.close(CLOSE_SECONDS):
+            logger.error("%s: the disk does not answer; the last puts may not be safe", self.path)
+            return
+        for chunk in self._chunks():
+            chunk.receipt.settle(None if chunk.number else self._refusal)
+
+    def _once_a_turn(self) -> None:
+        """Second phase of a turn: begin a commit, and store what the last one has written."""
+        if self._gathered and not self._committing and self.log_bytes < LOG_BYTES:
+            self._commit_soon()
+        if self._unstored:
+            self._store_written()
+        due = self.log_bytes >= FULL * LOG_BYTES and self._reactor.now >= self._refused_until
+        if due and not self._saving:
+            self._saving = True
+            self._checkpoint = Task(self._reactor, self._save(), self._worker)
+
+    def _commit_soon(self) -> None:
+        """Begin a commit in the first turn that brings no more puts, or after WAIT_SECONDS.
+
+        A commit costs as much as some ten turns, so all who are about to put should be in it.
+        """
+        if not self._waiting_since:
+            self._waiting_since = self._reactor.now
+        grown, self._gathered_before = self._pending != self._gathered_before, self._pending
+        enough = len(self._gathered) > 1 or self._reactor.now > self._waiting_since + WAIT_SECONDS
+        if grown and not enough:
+            self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once
+            return
+        self._waiting_since = 0.0
+        count = min(len(self._gathered), COMMIT_CHUNKS)
+        self._committing = [self._gathered.popleft() for _ in range(count)]
+        if not self._gathered:
+            self._chunk = None
+        Task(self._reactor, self._commit(), self._worker)
+
+    def _commit(self) -> Steps:
+        """Write what has been gathered, in the thread."""
+        chunks = self._committing
+        try:
+            yield lambda: self._file.database.write(chunks)
+        except Exception as error:
+            self._committing = []
+            self._refuse(chunks)
+            self._fail(error)
+            return
+        self._committing = []
+        self._unstored += chunks
+        self.log_bytes += sum(chunk.size for chunk in chunks)
+        self.commits += 1
+        if self._failed:
+            self._failed = False
+            logger.info("%s: puts are stored again", self.path)
+        if self._fsync == "everysec" and self._sync is None:
+            self._sync = Task(self._reactor, self._sync_soon(), self._worker)
+
+    def _store_written(self) -> None:
+        """Let gets see what is safe, and say so; a little at a time."""
+        until = time.perf_counter() + SLICE_SECONDS
+        while self._unstored:
+            if time.perf_counter() > until:
+                self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once
+                return
+            chunk = self._unstored[0]
+            self._store_some(chunk)
+            if not chunk.keys:
+                self._unstored.popleft()
+                chunk.receipt.settle()
+
+    def _store_some(self, chunk: Chunk) -> None:
+        """Store the first puts of a chunk, as many as take a millisecond; maybe all."""
+        taken, _ = self._memory.put_many(chunk.keys, chunk.values, chunk.timestamps)
+        del chunk.keys[:taken], chunk.values[:taken], chunk.timestamps[:taken]
+        self._pending -= taken
+        self._new = None
+        if not chunk.keys:
+            self._saved.touched.update(dict.fromkeys(chunk.names))
+            self._stored = chunk.number
+            self._stored_bytes += chunk.size
+
+    def _refuse(self, chunks: Iterable[Chunk]) -> None:
+        """Tell whoever has put these that they are not stored."""
+        self._new = None
+        for chunk in chunks:
+            self._pending -= len(chunk.keys)
+            self.refused_puts += len(chunk.keys)
+            chunk.receipt.settle(self._refusal)
+
+    def _fail(self, error: Exception) -> None:
+        """The disk has failed: it has a pause, and what waits for it is refused."""
+        self._failed = True
+        self._refused_until = self._reactor.now + RETRY_SECONDS
+        logger.error("%s: puts are refused: %s", self.path, error, extra=REPEATS)
+        gathered = list(self._gathered)
+        self._gathered.clear()
+        self._chunk = None
+        self._refuse(gathered)
+
+    def _sync_soon(self) -> Steps:
+        """For everysec: sync what has been committed, and try until that is done."""
+        while True:
+            yield SYNC_SECONDS
+            self._sync = None  # what is committed from now on needs another one
+            try:
+                yield self._file.database.sync
+                return
+            except Exception as error:
+                logger.error("%s: the last puts may not be safe", self.path, extra=REPEATS)
+                self._fail(error)
+
+    def _save(self) -> Steps:
+        """Make a checkpoint; when there is little to do, also give back what it leaves free."""
+        size = self._stored_bytes
+        database = self._file.database
+        try:
+            yield from checkpoint(self._saved, self._memory, database, self._stored)
+            self.log_bytes -= size
+            self._stored_bytes -= size
+            self.checkpoints += 1
+            while self.log_bytes < QUIET_BYTES and (yield database.shrink):
+                yield 0.0
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._saving = False
+
+    def _finish(self) -> None:
+        """What is left to do when the loop has ended; in the thread, as the disk may hang."""
+        database = self._file.database
+        self._saved.end()  # of a checkpoint that was cut short
+        try:
+            left = [chunk for chunk in self._chunks() if not chunk.number]
+            if left:
+                database.write(left)
+            for chunk in self._chunks():
+                while chunk.number > self._stored:
+                    self._store_some(chunk)
+            database.sync()
+            until = time.perf_counter() + LAST_SAVE_SECONDS
+            steps = checkpoint(self._saved, self._memory, database, self._stored)
+            for work in chain(steps, repeat(database.shrink)):
+                if (callable(work) and work() is False) or time.perf_counter() > until:
+                    break
+        except Exception as error:
+            logger.error("%s: the last puts may not be safe: %s", self.path, error)
+        finally:
+            self._file.close()
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """What is pending, in its order."""
+        return chain(self._unstored, self._committing, self._gathered)
+
+    def _find_room(self, key: str, timestamp: int) -> None:
+        """Count exactly. Raises StoreError if this would be one point too many."""
+        has = self._memory.has
+        if self._new is None:
+            points = chain.from_iterable(zip(one.keys, one.timestamps) for one in self._chunks())
+            self._new = {point for point in points if not has(*point)}
+        if (key, timestamp) in self._new or has(key, timestamp):
+            return
+        if self._memory.room <= len(self._new):
+            raise StoreError("store is full")
+        self._new.add((key, timestamp))
+
+
+def _nothing() -> None:
+    pass

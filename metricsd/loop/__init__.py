@@ -1,0 +1,31 @@
+"""The event loop: descriptors, callbacks and time. It does not know what bytes mean."""
+
+from metricsd.loop.connection import Connection
+from metricsd.loop.endpoints import (
+    Address,
+    Endpoint,
+    ListenError,
+    announce,
+    format_address,
+    open_tcp,
+)
+from metricsd.loop.listener import Listener
+from metricsd.loop.logs import REPEATS, log_shown
+from metricsd.loop.process import (
+    bound_garbage_collection,
+    raise_descriptor_limit,
+    stopped_by_signals,
+)
+from metricsd.loop.reactor import Reactor, Ready
+from metricsd.loop.sessions import Session
+from metricsd.loop.sockets import close_socket
+from metricsd.loop.tasks import Pause, Steps, Task, Worker
+from metricsd.loop.timers import Timer
+from metricsd.loop.watches import READ, WRITE, Callback, Watch
+
+__all__ = [
+    "READ", "REPEATS", "WRITE", "Address", "Callback", "Connection", "Endpoint", "ListenError",
+    "Listener", "Pause", "Reactor", "Ready", "Session", "Steps", "Task", "Timer", "Watch",
+    "Worker", "announce", "bound_garbage_collection", "close_socket", "format_address",
+    "log_shown", "open_tcp", "raise_descriptor_limit", "stopped_by_signals",
+]  # fmt: skip

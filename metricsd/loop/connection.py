@@ -1,0 +1,206 @@
+"""One client's socket and what is left to send to it.
+
+Owns receiving, sending, the interest in one or the other, and closing. Does not know what the bytes
+mean: that is its session.
+"""
+
+import logging
+import socket
+from typing import Callable, Tuple, Union
+
+from metricsd.loop.delivery import Delivery
+from metricsd.loop.reactor import Reactor
+from metricsd.loop.sessions import Session
+from metricsd.loop.sockets import close_socket
+from metricsd.loop.timers import Timer
+from metricsd.loop.watches import READ, WRITE
+
+logger = logging.getLogger("metricsd")
+
+# Bytes of one receive. Larger ones hold the loop longer for one client; from 128 KiB on, malloc
+# maps and unmaps memory for each.
+RECEIVE_BYTES = 16 * 1024
+
+# Seconds for which a connection that the server ends goes on reading, and drops what it reads:
+# closing a socket with unread input makes TCP throw away the replies that are still under way.
+LINGER_SECONDS = 2.0
+
+
+class Connection:
+    """A client. It is listening or talking, never both: nothing is read while a reply is unsent.
+
+    So a client that asks faster than it reads is slowed down by TCP, and its buffers are bounded.
+    """
+
+    __slots__ = (
+        "_address", "_ending", "_input_ended", "_lingering", "_listening", "_on_close", "_outbox",
+        "_reactor", "_session", "_socket", "_timer", "_waiting", "_watch", "last_active",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Tuple[object, ...],
+        session: Session,
+        reactor: Reactor,
+        on_close: Callable[["Connection"], None],
+    ) -> None:
+        """Watch a socket that does not block. Raises OSError if the system refuses."""
+        self._socket = sock
+        self._address = address  # for the log; the socket may not know it any more
+        self._session = session
+        self._reactor = reactor
+        self._on_close = on_close
+        self._outbox = b""  # said and not yet sent
+        self._listening = False  # for the next arrival, with nothing left to say
+        self._waiting = False  # the session has been asked to call back
+        self._input_ended = False  # the client says no more, but may still be listening
+        self._lingering = False  # we have said all, too: what is read now is dropped
+        self._ending = False  # the server wants to stop
+        self._timer: Union[Timer, Delivery, None] = None  # of the end; there is at most one
+        self.last_active = reactor.now  # in seconds, by the reactor's clock
+        self._watch = reactor.watch(sock, READ, self._on_readable)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self._address} outbox={len(self._outbox)}>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is pending in either direction."""
+        return not self._outbox and self._session.idle
+
+    def end_input(self) -> None:
+        """Answer what has arrived, then close: as if the client had said that this is all."""
+        self._ending = True
+        try:
+            # What waits in the socket is still received; after it comes the end of input.
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """End the connection now. Closing twice is harmless."""
+        if self._socket.fileno() >= 0:
+            self._watch.forget()
+            if self._timer is not None:
+                self._timer.cancel()
+            close_socket(self._socket)
+            self._on_close(self)
+
+    def _on_readable(self) -> None:
+        """First phase of a turn, while listening: take in what has come."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+            more_waiting = False
+            if len(data) == RECEIVE_BYTES:
+                more_waiting = self._more_waiting()
+            elif self._ending or not data:
+                # No data is the end of input, of which the session hears as of any arrival. While
+                # stopping, so is the end of what had arrived: some clients never stop sending.
+                self._input_ended = True
+                self._listening = False
+            self._session.receive(data, more_waiting)
+        except (BlockingIOError, InterruptedError):
+            return  # not ready after all; the loop comes back
+        except Exception as error:
+            self._fail(error)
+            return
+        self._reactor.before_waiting(self._answer)
+
+    def _on_writable(self) -> None:
+        """First phase, while talking: make more of what there is to say, if all has been sent."""
+        try:
+            if not self._outbox and self._session.unfinished:
+                self._session.go_on()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._reactor.before_waiting(self._answer)
+
+    def _on_ready_while_waiting(self) -> None:
+        """First phase: something has come that can't be read yet: stop watching, or spin."""
+        if self._waiting:  # if not, the answer has come in this turn
+            self._watch.forget()
+
+    def _on_answered(self) -> None:
+        """First phase of a turn: what the session was waiting for has come."""
+        self._waiting = False
+        if self._socket.fileno() < 0:
+            return  # the client has left meanwhile
+        try:
+            if self._watch.callback is None:
+                self._watch = self._reactor.watch(self._socket, READ, self._on_readable)
+            if self._session.unfinished:
+                self._session.go_on()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._reactor.before_waiting(self._answer)
+
+    def _answer(self) -> None:
+        """Last phase: send once, and decide what to wait for."""
+        session = self._session
+        try:
+            said = session.replies()
+            if self._outbox:
+                said = self._outbox + said
+            if said:
+                self._outbox = said[self._send(said) :]
+                if self._outbox:
+                    self._listening = False
+            self.last_active = self._reactor.now
+            if session.unfinished or session.waiting or session.over or not self._listening:
+                self._wait_for_next()
+        except Exception as error:
+            self._fail(error)
+
+    def _send(self, said: bytes) -> int:
+        """How many bytes the system takes; the rest waits until the socket is writable."""
+        try:
+            return self._socket.send(said)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def _wait_for_next(self) -> None:
+        """The interest is derived from the buffers, here and nowhere else."""
+        session = self._session
+        if session.waiting and not self._waiting:
+            self._waiting = True
+            session.when_answered(self._on_answered)
+        self._listening = False
+        if self._outbox or (session.unfinished and not self._waiting):
+            self._watch.change(WRITE, self._on_writable)
+        elif self._waiting:
+            self._watch.change(READ, self._on_ready_while_waiting)
+        elif self._input_ended or session.over:
+            self._end()
+        else:
+            self._watch.change(READ, self._on_readable)
+            self._listening = True
+
+    def _end(self) -> None:
+        """All is said, and nothing more will be listened to."""
+        if self._ending:
+            self._watch.forget()
+            self._timer = Delivery(self._socket, self._reactor, self.close)
+        elif self._input_ended:
+            self.close()
+        elif not self._lingering:
+            self._lingering = True
+            self._socket.shutdown(socket.SHUT_WR)
+            self._watch.change(READ, self._on_readable)
+            self._timer = self._reactor.call_later(LINGER_SECONDS, self.close)
+
+    def _more_waiting(self) -> bool:
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except (BlockingIOError, InterruptedError):
+            return False
+
+    def _fail(self, error: Exception) -> None:
+        """End this connection and no other: the network failed it, or we did."""
+        if isinstance(error, OSError):
+            logger.debug("%r: %s", self, error)
+        else:
+            logger.error("%r: closed by a fault in the server", self, exc_info=error)
+        self.close()

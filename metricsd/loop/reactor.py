@@ -1,0 +1,120 @@
+"""The event loop: waits until sockets are ready or a timer is due, and calls back.
+
+Owns the selector and the order of things in a turn. Knows descriptors and callbacks,
+nothing of what is read or written.
+"""
+
+import contextlib
+import logging
+import selectors
+import socket
+import time
+from typing import Callable, List, Optional, Tuple
+
+from metricsd.loop.logs import REPEATS
+from metricsd.loop.timers import Timers
+from metricsd.loop.waker import Waker
+from metricsd.loop.watches import READ, Callback, Watch
+
+logger = logging.getLogger("metricsd")
+
+Ready = List[Tuple[selectors.SelectorKey, int]]
+
+# Seconds until the loop asks again when the system fails to tell what is ready.
+SELECT_PAUSE = 0.05
+
+
+class Reactor:
+    """A single-threaded loop over one selector.
+
+    A turn has three phases. First everyone is read: the callbacks of all sockets that are ready,
+    then those of the timers that are due. They leave what they have to say in buffers. Second, the
+    ``once_a_turn`` callbacks run, in order, before anybody is answered: they do what is done once
+    for all clients, such as storing their puts as one block. Last, everyone is answered: the
+    callbacks left with ``before_waiting`` are called.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        selector: Optional[selectors.BaseSelector] = None,
+    ) -> None:
+        self.once_a_turn: List[Callback] = []
+        self.now = clock()  # in seconds, as it was when this turn began
+        self._clock = clock
+        self._selector = selectors.DefaultSelector() if selector is None else selector
+        self._before_waiting: List[Callback] = []
+        self.before_waiting = self._before_waiting.append  # call once, in the last phase
+        self._timers = Timers(clock)
+        self.call_later = self._timers.add  # (delay, callback): call once, in so many seconds
+        self._stopping = False
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._selector.close)
+            self._waker = Waker()
+            undo.callback(self._waker.close)
+            self.post = self._waker.call  # (callback): once, in the next turn; from any thread
+            self._wake_watch = self.watch(self._waker.socket, READ, self._waker.on_wake)
+            undo.pop_all()  # all is well
+
+    def watch(self, sock: socket.socket, events: int, callback: Callback) -> Watch:
+        """Call back in each turn that finds the socket ready for ``events``, READ or WRITE.
+
+        A hang-up or an error counts as ready. Raises OSError if the system refuses.
+        """
+        return Watch(self._selector, sock, events, callback)
+
+    def turn(self, timeout: Optional[float] = None) -> None:
+        """Wait for something to do, at most ``timeout`` seconds (None: no limit), and do it."""
+        if self._timers:
+            timeout = self._timers.until_due(timeout)
+        ready = self._select(timeout)
+        self.now = self._clock()
+        for key, _ in ready:
+            # Not the callback that was set when the socket got ready, but the one there is now: an
+            # earlier one in this turn may have closed the socket, and then there is none.
+            callback = key.data.callback
+            if callback is not None:
+                callback()
+        if self._timers:
+            self._timers.run(self.now)
+        for callback in self.once_a_turn:
+            callback()
+        for callback in self._before_waiting:
+            callback()
+        self._before_waiting.clear()
+
+    def run(self) -> None:
+        """Take turns until ``stop`` is called."""
+        while not self._stopping:
+            self.turn()
+
+    def stop(self) -> None:
+        """Let ``run`` return after the turn it is in. Safe from any thread and signal handler."""
+        self._stopping = True
+        self._waker.wake()
+
+    @property
+    def wake_descriptor(self) -> int:
+        """A byte written here ends a wait: the one for signal.set_wakeup_fd.
+
+        Without it a signal that arrives just before the wait is handled when the wait ends, which
+        may be never: since PEP 475 an interrupted wait goes on.
+        """
+        return self._waker.descriptor
+
+    def close(self) -> None:
+        """Give back the loop's own descriptors."""
+        self._wake_watch.forget()
+        self._waker.close()
+        self._selector.close()
+
+    def _select(self, timeout: Optional[float]) -> Ready:
+        """What is ready. If the system fails to tell, the loop goes on after a moment."""
+        try:
+            return self._selector.select(timeout)
+        except InterruptedError:
+            return []
+        except OSError as error:
+            time.sleep(SELECT_PAUSE)
+            logger.error("cannot wait for events: %s", error, extra=REPEATS)
+            return []

@@ -1,0 +1,197 @@
+"""The options: one row each, for the command line, the environment and ``Server`` alike.
+
+Owns what each option takes, what it is without one, and how that is said. To add an option, add a
+row to OPTIONS, and use it where the server is put together.
+"""
+
+import math
+import re
+import sys
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}  # by the unit of a duration
+
+ENVIRONMENT_PREFIX = "METRICSD_"
+
+
+class OptionError(ValueError):
+    """An option has a value that it does not take; the message says what it takes."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name  # as it is called in Python
+        self.problem = problem
+
+
+class Kind(NamedTuple):
+    """What an option takes."""
+
+    parse: Callable[[Any], Any]  # from text or from a value of Python's; raises ValueError
+    takes: str  # in words
+
+
+class Option(NamedTuple):
+    """A row of the table."""
+
+    name: str  # as it is called in Python
+    default: Any
+    kind: Kind
+    metavar: str
+    help: str
+    none: str = ""  # what it means that there is no value
+    of_server: bool = True  # Server takes it as well as the command line
+
+    @property
+    def flag(self) -> str:
+        """As it is called on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """As it is called in the environment."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def said_default(self) -> str:
+        """The default in words."""
+        if self.default is None:
+            return self.none
+        return "off" if self.default is False else str(self.default)
+
+    def parse(self, value: Any) -> Any:
+        """Return the value that is meant. Raises OptionError for one that it does not take."""
+        try:
+            return self.kind.parse(value)
+        except (ValueError, TypeError, KeyError):
+            raise OptionError(self.name, f"takes {self.kind.takes}, not {value!r}") from None
+
+
+def whole_number(least: int, most: int = sys.maxsize) -> Kind:
+    """A whole number within bounds."""
+
+    def parse(value: Any) -> int:
+        number = int(value)
+        if isinstance(value, (bool, float)) or not least <= number <= most:
+            raise ValueError
+        return number
+
+    bounds = f"of at least {least}" if most == sys.maxsize else f"from {least} to {most}"
+    return Kind(parse, f"a whole number {bounds}")
+
+
+def one_of(*words: str) -> Kind:
+    """One of some words."""
+
+    def parse(value: Any) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind(parse, ", ".join(words[:-1]) + " or " + words[-1])
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, str):
+        with_unit = re.match("([0-9]{1,12})([smhd])$", value)
+        seconds = int(with_unit.group(1)) * SECONDS[with_unit.group(2)] if with_unit else None
+        value = float(value) if seconds is None else seconds
+    if isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError
+    return value  # type: ignore[no-any-return]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _on_or_off(value: Any) -> bool:
+    return {"1": True, "0": False, True: True, False: False}[value]
+
+
+def _store(value: Any) -> str:
+    if value != "memory" and not re.match("sqlite:.", _text(value)):
+        raise ValueError
+    return str(value)
+
+
+DURATION = Kind(_duration, "a duration above 0, in seconds or like 90s, 15m, 24h or 7d")
+TEXT = Kind(_text, "text")
+FLAG = Kind(_on_or_off, "1 or 0")
+STORE = Kind(_store, "memory or sqlite:PATH")
+
+OPTIONS = (
+    Option("host", "127.0.0.1", TEXT, "HOST",
+           "name or address to listen on; beyond this machine there is a warning, as there is no "
+           "access control"),
+    Option("port", 8888, whole_number(0, 65535), "PORT", "port to listen on; 0 takes any free one"),
+    Option("max_connections", 20000, whole_number(1), "N",
+           "clients served at a time; more wait"),
+    Option("max_line_bytes", 64 * 1024, whole_number(1), "N",
+           "longest request, its line feed not counted; a longer one is answered with an error"),
+    Option("max_points", None, whole_number(1), "N",
+           "points stored in all; a put of one more is answered with an error", "no limit"),
+    Option("retention", None, DURATION, "DURATION",
+           "points are dropped when their timestamps are older than this: seconds, or 90s, 15m, "
+           "24h, 7d", "kept for ever"),
+    Option("idle_timeout", None, DURATION, "DURATION",
+           "connections with nothing pending are closed when they have been silent for this long",
+           "kept open"),
+    Option("store", "memory", STORE, "STORE",
+           "where points are kept: memory, which a restart empties, or sqlite:PATH, a file"),
+    Option("fsync", None, one_of("always", "everysec", "never"), "POLICY",
+           "when the file of the store is synced to the disk: always before the reply, everysec "
+           "within a second, never when the system does it", "always"),
+    Option("salvage", False, FLAG, "",
+           "load all that is whole of a damaged store, and keep the damaged files aside"),
+    Option("log_level", "info", one_of("debug", "info", "warning", "error"), "LEVEL",
+           "how much is logged, on standard error", of_server=False),
+    Option("trace", False, FLAG, "",
+           "tell each step of the loop on standard error, to read along", of_server=False),
+)  # fmt: skip
+
+
+def checked(given: Mapping[str, Any]) -> Any:
+    """The options of a server, each an attribute, with what was given and the other defaults.
+
+    Raises OptionError for a value that an option does not take, TypeError for an unknown name.
+    """
+    rows = {option.name: option for option in OPTIONS if option.of_server}
+    for name in given:
+        if name not in rows:
+            raise TypeError(f"there is no option {name!r}; there are {', '.join(rows)}")
+    options = SimpleNamespace()
+    for name, option in rows.items():
+        value = given.get(name, option.default)
+        # What has no value by default may be given as none, and a host that is none is every one.
+        keep = value is None and (option.default is None or name == "host")
+        setattr(options, name, value if keep else option.parse(value))
+    file_wanted = options.fsync is not None or options.salvage
+    if file_wanted and options.store == "memory":
+        name = "salvage" if options.fsync is None else "fsync"
+        raise OptionError(name, "is for a store that is a file: give store sqlite:PATH as well")
+    return options
+
+
+def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
+    """The options that are set there, by name. Raises OptionError, naming the variable."""
+    found: Dict[str, Any] = {}
+    for option in OPTIONS:
+        text: Optional[str] = environment.get(option.variable)
+        if text is not None:
+            try:
+                found[option.name] = option.parse(text)
+            except OptionError as error:
+                raise OptionError(option.variable, error.problem) from None
+    return found
+
+
+def table() -> str:
+    """All options as a table in Markdown."""
+    lines: List[str] = ["| option | default | meaning |", "|---|---|---|"]
+    for option in OPTIONS:
+        default = f"`{option.said_default}`" if option.default else option.said_default
+        lines.append(f"| `{option.flag}` | {default} | {option.help} |")
+    return "\n".join(lines) + "\n"

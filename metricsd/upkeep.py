@@ -1,0 +1,93 @@
+"""Upkeep: the tasks that run as long as a server does.
+
+Owns when points are too old, when a connection has been silent for too long, and how much is done
+about it in a turn. Does not know how a point is dropped, nor what makes a connection idle.
+"""
+
+import math
+import time
+from typing import Callable, Iterable, Iterator
+
+from metricsd.loop import Connection, Reactor, Steps
+
+# Sweeps that begin in the time that a connection may be idle: it is closed a tenth late at most.
+IDLE_SWEEPS = 10
+SHORTEST_IDLE_PAUSE = 0.1  # seconds
+
+# Connections that are looked at in a turn, which takes a tenth of a millisecond; closing one takes
+# as long as looking at eight or more of them.
+LOOKS_A_TURN = 512
+LOOKS_A_CLOSE = 8
+
+# Seconds for which a sweep over the points works before everybody else has a turn.
+SLICE_SECONDS = 0.001
+
+# Sweeps that begin in the time that a point is kept, within these limits in seconds: none is kept
+# a hundredth longer, nor two seconds if that is more.
+RETENTION_SWEEPS = 100
+SHORTEST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+
+# The share of the time that is worked at most: with very many series the pauses grow longer.
+WORKING_SHARE = 0.05
+
+# Seconds until blocks with late points are sealed with them, if nothing else has done that before.
+LATE_SECONDS = 10.0
+SEALS_A_TURN = 16  # at 50 to 100 us each, about a millisecond
+
+DropBefore = Callable[[int], Iterator[None]]  # drops a little each time that it is asked
+
+
+def close_idle(connections: Iterable[Connection], reactor: Reactor, timeout: float) -> Steps:
+    """Close the connections that have had nothing pending for ``timeout`` seconds.
+
+    One task for all of them: with a timer each, every connection that comes and goes would leave
+    one behind, and activity would have to move it.
+    """
+    pause = max(timeout / IDLE_SWEEPS, SHORTEST_IDLE_PAUSE)
+    while True:
+        yield pause
+        looks = LOOKS_A_TURN
+        for connection in list(connections):
+            looks -= 1
+            if connection.last_active <= reactor.now - timeout and connection.idle:
+                connection.close()
+                looks -= LOOKS_A_CLOSE - 1
+            if looks <= 0:
+                yield 0.0
+                looks = LOOKS_A_TURN
+
+
+def seal_late(count: Callable[[], int], seal_one: Callable[[], None]) -> Steps:
+    """Seal anew the blocks that have late points, a few at a time, until there are none."""
+    while count():
+        yield LATE_SECONDS
+        for number in range(1, count() + 1):
+            seal_one()
+            if number % SEALS_A_TURN == 0:
+                yield 0.0
+
+
+def too_old(now: float, seconds: float) -> int:
+    """The oldest timestamp that is kept for so many seconds."""
+    return math.ceil(now - seconds)
+
+
+def drop_old(
+    drop_before: DropBefore,
+    seconds: float,
+    wall_clock: Callable[[], float] = time.time,
+    stopwatch: Callable[[], float] = time.perf_counter,
+) -> Steps:
+    """Drop the points that are older than ``seconds`` by the wall clock, a slice at a time."""
+    pause = min(max(seconds / RETENTION_SWEEPS, SHORTEST_PAUSE), LONGEST_PAUSE)
+    worked = 0.0  # seconds, on the last sweep
+    while True:
+        yield max(pause, worked / WORKING_SHARE)
+        worked = 0.0
+        start = stopwatch()
+        for _ in drop_before(too_old(wall_clock(), seconds)):
+            if stopwatch() >= start + SLICE_SECONDS:
+                worked += SLICE_SECONDS
+                yield 0.0
+                start = stopwatch()
