@@ -5,6 +5,7 @@ Each returns its findings: what was done, what was measured, and the bound that 
 
 import contextlib
 import http.client
+import logging
 import random
 import resource
 import signal
@@ -16,18 +17,20 @@ import threading
 import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from subject import Client, Subject, close_all
 
+from metricsd.durable import reading
 from metricsd.loop.connection import RECEIVE_BYTES
 from metricsd.protocol import MAX_LINE_BYTES, Dispatcher, Session
 from metricsd.protocol.outcomes import REPLY_ROOM
 from metricsd.protocol.rows import PIECE_BYTES
 from metricsd.server import STOP_SECONDS
-from metricsd.store import Memory, OpenError
-from tests import durable_script, faults, script
+from metricsd.store import Memory
+from tests import durable_damage, faults, script
 from tests.model import Model
 
 OK = b"ok\n\n"
@@ -51,7 +54,6 @@ ASLEEP_SECONDS = 5.0  # to fill the buffers of the kernel for all who do not rea
 SECONDS_A_BYTE = 2e-7  # for what it has taken from them: a put has ten bytes at least
 STORM_GROWTH = 4e6  # bytes that the allocator may keep for itself after very many requests
 FSYNC_POLICIES = ("always", "everysec", "never")
-FLIP_STEPS = 60
 KILL_PUTS = 3000  # after so many at most
 SLOPE_SECONDS = 60.0
 SLEEPERS_BUFFERS = 0.3  # seconds in which whoever does not read is blocked
@@ -603,44 +605,49 @@ def _put(server: Subject, key: bytes, acknowledged: Dict[bytes, int]) -> None:
 
 def flips(size: Size, progress: Progress) -> Findings:
     """A bit flipped anywhere in a file: what was safe is there, or the start tells of damage."""
+    yield from _damage(size.flips, progress, "flipped bits", _flip)
+
+
+def cuts(size: Size, progress: Progress) -> Findings:
+    """The end of a file cut off: what was safe is there, or the start tells of damage."""
+    yield from _damage(size.flips // 10, progress, "cuts", durable_damage.cut)
+
+
+def _flip(data: bytes, dice: random.Random) -> bytes:
+    return durable_damage.flipped(data, dice.randrange(8 * len(data)))
+
+
+def _damage(
+    count: int, progress: Progress, what: str, change: Callable[[bytes, random.Random], bytes]
+) -> Findings:
+    """Change the files of a server that was killed; and salvage what can't be started with."""
     dice = random.Random(1)
-    silent = told = 0
-    with tempfile.TemporaryDirectory() as folder, durable_script.small():
-        made = Path(folder) / "made" / "points.db"
-        made.parent.mkdir()
-        with durable_script.Held(made) as held:
-            steps = durable_script.Script(1)
-            history = [held.points]
-            for _ in range(FLIP_STEPS):
-                steps.step(held)
-                history.append(held.points)
-            left = durable_script.killed(held, Path(folder) / "killed")
-        files = [one for one in left.parent.iterdir() if one.name.startswith("points.db")]
-        whole = {one: one.read_bytes() for one in files if one.stat().st_size}
-        for number in range(size.flips):
+    outcomes: Dict[str, int] = {}
+    logging.disable(logging.CRITICAL)
+    few_ids = mock.patch.object(reading, "SEEK_IDS", 1000)  # the files are small
+    with tempfile.TemporaryDirectory() as folder, few_ids:
+        original = durable_damage.Original(Path(folder), "always")
+        names = [name for name in original.killed if not name.endswith("-shm")]
+        for number in range(count):
             if number % 100 == 0:
-                progress(f"{number:,} of {size.flips:,}")
-            damaged = dice.choices(list(whole), [len(data) for data in whole.values()])[0]
-            _restore(left.parent, whole)
-            place = dice.randrange(8 * len(whole[damaged]))
-            data = bytearray(whole[damaged])
-            data[place // 8] ^= 1 << place % 8
-            damaged.write_bytes(data)
+                progress(f"{number:,} of {count:,}")
+            # Before the WAL is in the database, and after.
+            source = original.killed if dice.random() < 0.7 else original.closed
+            sizes = [len(source.get(name, b"")) for name in names]
+            (name,) = dice.choices(names, sizes)
+            files = dict(source)
+            files[name] = change(source[name], dice)
+            path = durable_damage.write(Path(folder) / "damaged", files)
             try:
-                found = durable_script.loaded(left)
-                # The last commit can't be told from one that a power cut has torn.
-                silent += not any(durable_script.same(found, then) for then in history[-2:])
-            except OpenError:
-                told += 1
-    yield exactly(f"starts without what was safe, of {size.flips:,} flipped bits", silent, 0, "")
-    yield at_most("starts that told of damage", told, size.flips, "")
-
-
-def _restore(folder: Path, files: Dict[Path, bytes]) -> None:
-    for one in folder.iterdir():
-        one.unlink()
-    for one, data in files.items():
-        one.write_bytes(data)
+                said = durable_damage.outcome(original, path)
+            except AssertionError as error:
+                said = f"wrong: {error}"
+                print(f"{what} {number}, {name}: {error}", file=sys.stderr)
+            outcomes[said.split(":")[0]] = outcomes.get(said.split(":")[0], 0) + 1
+    logging.disable(logging.NOTSET)
+    told = ", ".join(f"{outcomes[said]:,} {said}" for said in sorted(outcomes))
+    wrong = outcomes.get("wrong", 0)
+    yield exactly(f"lost without a word, or wrong, of {count:,} {what} ({told})", wrong, 0, "")
 
 
 SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
@@ -661,4 +668,5 @@ SCENARIOS: Dict[str, Callable[[Size, Progress], Findings]] = {
     "soak": soak,
     "kills": kills,
     "flips": flips,
+    "cuts": cuts,
 }

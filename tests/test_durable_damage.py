@@ -2,92 +2,15 @@
 
 import logging
 import random
-import re
-import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Iterator
 from unittest import mock
 
 import pytest
 
-from metricsd.durable import FileError, reading
-from tests.durable_script import Held, Points, Script, killed, loaded, same, small
-
-Files = Dict[str, bytes]
-
-
-class Original:
-    """The files of a store that was killed, what was in it, and what was before its last put."""
-
-    def __init__(self, folder: Path, policy: str) -> None:
-        self.script = Script(1)
-        path = folder / "points.db"
-        with small():
-            with Held(path, fsync=policy) as held:
-                for _ in range(20):
-                    self.script.step(held)
-        with Held(path, fsync=policy) as held:
-            for _ in range(10):
-                self.script.step(held)
-            held.put_safely(("last", 1.0, 1))
-            self.killed = read(killed(held, folder / "killed").parent)
-        self.closed = read(folder, "points.db")
-        self.before = {key: dict(points) for key, points in self.script.model.items()}
-        self.script.model["last"] = {1: 1.0}
-        self.script.ever.add(("last", 1, "1.0"))
-
-
-def read(folder: Path, pattern: str = "*") -> Files:
-    return {file.name: file.read_bytes() for file in folder.glob(pattern)}
-
-
-def write(folder: Path, files: Files) -> Path:
-    if folder.exists():
-        shutil.rmtree(str(folder))
-    folder.mkdir()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return folder / "points.db"
-
-
-def tried(path: Path, **options: Any) -> Tuple[Optional[Points], str]:
-    """What is in a file, or why it can't be told."""
-    try:
-        return loaded(path, **options), ""
-    except FileError as error:
-        return None, str(error)
-
-
-def outcome(original: Original, path: Path) -> str:
-    """What becomes of damaged files: harmless, stopped and then salvaged, or the last put is lost.
-
-    A start that is refused changes nothing; a salvage puts them aside as they are, and invents
-    nothing.
-    """
-    files = read(path.parent)
-    found, refusal = tried(path)
-    if found is None:
-        assert read(path.parent) == files
-        assert "\n" not in refusal
-        salvaged, refusal = tried(path, salvage=True)
-        if salvaged is None:
-            assert read(path.parent) == files
-            assert re.search("it is empty|nothing in it|no table", refusal)
-            return "nothing left"
-        for key, points in salvaged.items():
-            for timestamp, value in points.items():
-                assert (key, timestamp, repr(value)) in original.script.ever
-        aside = {
-            name.replace(".damaged1", ""): data
-            for name, data in read(path.parent, "*.damaged*").items()
-        }
-        assert aside == {name: data for name, data in files.items() if not name.endswith("-shm")}
-        assert same(loaded(path), salvaged)
-        return "stopped"
-    if same(found, original.script.model):
-        return "harmless"
-    assert same(found, original.before), "something is missing without a word"
-    return "last put lost"
+from metricsd.durable import reading
+from tests.durable_damage import Original, cut, flipped, outcome, read, write
+from tests.durable_script import Held, killed, loaded
 
 
 @pytest.fixture(scope="module", name="original")
@@ -109,13 +32,19 @@ def test_flips(original: Original, tmp_path: Path, name: str, seed: int) -> None
     dice = random.Random(seed)
     source = original.closed if name == "points.db" else original.killed
     outcomes = set()
-    for _ in range(50):
-        data = bytearray(source[name])
-        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    for _ in range(30):
         files = dict(source)
-        files[name] = bytes(data)
+        files[name] = flipped(source[name], dice.randrange(8 * len(source[name])))
         outcomes.add(outcome(original, write(tmp_path / "files", files)))
     assert "stopped" in outcomes and "last put lost" not in outcomes
+
+
+def test_a_flip_in_the_words_that_explain_a_table(original: Original, tmp_path: Path) -> None:
+    data = original.closed["points.db"]
+    place = data.index(b"-- One row")
+    for bit in range(8):
+        files = {"points.db": flipped(data, 8 * place + bit)}
+        assert outcome(original, write(tmp_path / "files", files)) == "stopped"
 
 
 def test_flips_where_nobody_knows_how_far_the_wal_went(original: Original, tmp_path: Path) -> None:
@@ -123,9 +52,8 @@ def test_flips_where_nobody_knows_how_far_the_wal_went(original: Original, tmp_p
     size = len(original.killed["points.db-wal"])
     found = set()
     for place in range(size - 1, 32, -997):
-        data = bytearray(original.killed["points.db-wal"])
-        data[place] ^= 1
-        files = {"points.db": original.killed["points.db"], "points.db-wal": bytes(data)}
+        data = flipped(original.killed["points.db-wal"], 8 * place)
+        files = {"points.db": original.killed["points.db"], "points.db-wal": data}
         found.add(outcome(original, write(tmp_path / "files", files)))
     assert found == {"stopped", "last put lost"}
 
@@ -137,7 +65,7 @@ def test_cuts(original: Original, tmp_path: Path, name: str) -> None:
     found = set()
     for _ in range(40):
         files = dict(source)
-        files[name] = source[name][: dice.randrange(len(source[name]))]
+        files[name] = cut(source[name], dice)
         found.add(outcome(original, write(tmp_path / "files", files)))
     assert "stopped" in found and found <= {"stopped", "harmless", "nothing left"}
 

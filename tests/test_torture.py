@@ -32,7 +32,7 @@ SCENARIOS = [
     "connections", "descriptors", "max-connections", "readers", "putters", "endless-lines",
     "drip", "offsets", "storms", "session-fuzz", "socket-fuzz", "browser", "soak",
     "late-points", "aligned-seals", "idle-sweep", "new-series",
-    "kills", "flips",
+    "kills", "flips", "cuts",
 ]  # fmt: skip
 
 

@@ -16,11 +16,19 @@ def backup(path: str, target: str) -> None:
     try:
         with contextlib.closing(connect(os.path.realpath(path), "mode=ro")) as connection:
             create(target, About("always"))
-            connection.execute("ATTACH ? AS copy", (target,))
-            connection.execute("BEGIN")
-            for table in TABLES:
-                connection.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
-            connection.execute("COMMIT")
+            try:
+                _copy(connection, target)
+            except BaseException:
+                os.remove(target)
+                raise
     except (OSError, sqlite3.Error) as error:
         what = getattr(error, "strerror", None) or error
         raise FileError(f"cannot copy {path} to {target}: {what}") from error
+
+
+def _copy(connection: sqlite3.Connection, target: str) -> None:
+    connection.execute("ATTACH ? AS copy", (target,))
+    connection.execute("BEGIN")
+    for table in TABLES:
+        connection.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
+    connection.execute("COMMIT")

@@ -68,6 +68,7 @@ class Database:
                 f"synchronous = {SYNCHRONOUS[about.fsync]}",
                 f"wal_autocheckpoint = {WAL_PAGES}",
                 "journal_mode = WAL",
+                "temp_store = MEMORY",
             ):
                 self._connection.execute("PRAGMA " + setting)
             self._connection.execute(UPDATE_ABOUT, about.row())
@@ -82,13 +83,9 @@ class Database:
     def write(self, chunks: List[Chunk]) -> None:
         """Add chunks to the log and commit."""
         rows = [log_row(number, chunk) for number, chunk in enumerate(chunks, self.last_logged + 1)]
-        if len(rows) == 1:
-            self._make_sure()
-            try:
+        if len(rows) == 1:  # the usual case; a statement alone is a transaction
+            with self._care():
                 self._connection.execute(INSERT_LOG, rows[0])
-            except BaseException:
-                self._suspect = True
-                raise
         else:
             with self._transaction():
                 self._connection.executemany(INSERT_LOG, rows)
@@ -110,20 +107,16 @@ class Database:
 
     def shrink(self) -> bool:
         """Give back some of the pages that are free; return whether there are more."""
-        self._make_sure()
-        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        if free:  # a script is run to its end, but of this statement only its first step
-            self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
+        with self._care():
+            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            if free:  # a script is run to its end, but of this statement only its first step
+                self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
         return bool(free > FREE_PAGES)
 
     def sync(self) -> None:
         """Let the disk have all that has been committed."""
-        self._make_sure()
-        try:
+        with self._care():
             os.fsync(self._wal)
-        except OSError:
-            self._suspect = True
-            raise
 
     def close(self) -> None:
         """Bring the WAL into the database, and let go of both."""
@@ -134,28 +127,30 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._make_sure()
-        try:
+        with self._care():
             self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._connection.execute("COMMIT")
-        except BaseException:
-            self._suspect = True
-            raise
 
-    def _make_sure(self) -> None:
-        """Check that the files are where others will look for them, and nothing is left in them.
+    @contextlib.contextmanager
+    def _care(self) -> Iterator[None]:
+        """Write only to files that others will find, and tidy up if the last try has failed.
 
         What a commit that failed has left in the WAL might be taken for damage, or for committed.
         """
         for name, identity in self._identities.items():
             if _identity(name) != identity:
                 raise OSError(errno.ENOENT, "another file is there", name)
-        if self._suspect:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._empty_wal()
-            self._suspect = False
+        try:
+            if self._suspect:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                self._empty_wal()
+                self._suspect = False
+            yield
+        except BaseException:
+            self._suspect = True
+            raise
 
     def _empty_wal(self) -> None:
         """Bring all of it into the database, and cut it to nothing."""

@@ -23,6 +23,9 @@ except ImportError:  # not a POSIX system
 
 logger = logging.getLogger("metricsd")
 
+# For writing and for reading, in the header of a database: without a WAL, and with one.
+VERSIONS = (b"\1\1", b"\2\2")
+
 IN_USE = "another server uses it; stop that one, or choose another file"
 LEFT_ALONE = "its WAL is there without it; bring the file back, or move the WAL away"
 DAMAGED = "put a backup in its place, or start with --salvage to load what is whole"
@@ -88,8 +91,12 @@ def _create(path: str, fsync: str) -> None:
     remove(new)
     try:
         create(new, About(fsync))
-        with contextlib.suppress(FileExistsError):  # another server was faster
+        try:
             os.link(new, path)
+        except FileExistsError:
+            pass  # another server was faster
+        except OSError:  # a file system without links
+            os.rename(new, path)
     finally:
         remove(new)
     sync_folder(path)
@@ -118,8 +125,12 @@ def _read(path: str) -> Reader:
     """Load a file that is whole. Raises Damage, OSError, sqlite3.Error, Refused."""
     wal = Wal(path)
     torn = wal.damage()
-    if not os.path.getsize(path) and not wal.size:
+    with open(path, "rb") as file:
+        head = file.read(20)
+    if not head and not wal.size:
         raise Refused(EMPTY)
+    if head[18:] not in VERSIONS:  # SQLite would read it, but not write
+        raise Damage("its header")
     try:
         with _reading(path, wal) as connection:
             reader = Reader(connection)

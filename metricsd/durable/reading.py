@@ -6,7 +6,7 @@ no file.
 
 import sqlite3
 import sys
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, Iterable, Iterator, List, Optional
 
 from metricsd.durable.saved import Saved
 from metricsd.durable.tables import (
@@ -21,10 +21,13 @@ from metricsd.durable.tables import (
 )
 from metricsd.store import Mirror, SavedSeries, Series, unseal
 
+# What SQLite, and what Python makes of it, raise of a broken file. Its words may be broken, too.
+UNREADABLE = (sqlite3.Error, UnicodeError, MemoryError)
+
 NOT_OURS = "it has no table of metricsd's; put a backup in its place, or choose another file"
 
-# Ids that are tried one by one behind a page that can't be read: about a second.
-SEEK_IDS = 100000
+# Ids that are tried one by one behind a page that can't be read, which may lead to as many rows.
+SEEK_IDS = 50000
 
 
 class Damage(Exception):
@@ -61,24 +64,24 @@ class Reader:
                 self._check_structure()
             self._load_series(about)
             self._run_log()
-        except (sqlite3.Error, MemoryError) as error:
+        except UNREADABLE as error:
             raise Damage(error) from error
 
     def _about(self) -> Optional[About]:
         """The row that says what must be there."""
+        expected = {name.encode(): sql.encode() for name, sql in TABLES.items()}
         try:
             tables = dict(self._connection.execute("SELECT name, sql FROM sqlite_master"))
-            if not set(tables.values()) & {sql.encode() for sql in TABLES.values()}:
+            if not set(tables.values()) & set(expected.values()):
                 raise Refused(NOT_OURS)
             found: Row = next(self._connection.execute("SELECT * FROM about"), ())
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             self._damaged(str(error))
             return None
-        expected = {name.encode(): sql.encode() for name, sql in TABLES.items()}
         whole = len(found) > 2 and is_whole("about", found)
         if whole and found[1] != FORMAT:
             raise Refused(f"it has format {found[1]}; use a version that knows more than {FORMAT}")
-        if not whole or tables != expected:
+        if not whole or any(tables.get(name) != sql for name, sql in expected.items()):
             self._damaged("what it says about itself")
             return None
         _, _, order, fsync, series, blocks, logged, _ = found
@@ -128,20 +131,38 @@ class Reader:
         return series
 
     def _run_log(self) -> None:
-        """Do again what the log says, in its order; also what is in series and blocks already."""
+        """Do again what the log says, in its order; also what is in series and blocks already.
+
+        A deletion, which looks at every series, is put off as long as nobody could tell.
+        """
+        oldest: Optional[int] = None
         for row in self._rows("log"):
             number, dropped_before = row[0], row[5]
             if number != self.last_logged + 1:
                 self._damaged(f"what was put between rows {self.last_logged} and {number} of log")
             self.last_logged = number
             self.log_bytes += log_bytes(row)
-            if dropped_before is None:
-                keys, values, timestamps = puts_of(row)
-                self.memory.put_all(keys, values, timestamps)
-                self.saved.touched.update(dict.fromkeys(keys))
-            else:
-                for _ in self.memory.drop_before(dropped_before, self.saved.lose):
-                    pass
+            if dropped_before is not None:
+                oldest = dropped_before if oldest is None else max(oldest, dropped_before)
+                continue
+            keys, values, timestamps = puts_of(row)
+            names = dict.fromkeys(keys)
+            if oldest is not None and (min(timestamps) < oldest or self._ended(names, oldest)):
+                self._drop_before(oldest)
+                oldest = None
+            self.memory.put_all(keys, values, timestamps)
+            self.saved.touched.update(names)
+        if oldest is not None:
+            self._drop_before(oldest)
+
+    def _ended(self, keys: Iterable[str], oldest: int) -> bool:
+        """Whether one of these has only points before ``oldest``, and so would begin anew."""
+        found = map(self.memory.find, keys)
+        return any(series is not None and series.newest < oldest for series in found)
+
+    def _drop_before(self, oldest: int) -> None:
+        for _ in self.memory.drop_before(oldest, self.saved.lose):
+            pass
 
     def _rows(self, table: str) -> Iterator[Row]:
         """Yield the rows of a table that are whole, with ascending ids."""
@@ -164,7 +185,7 @@ class Reader:
                     last = max(last, row[0])
                     yield row
                 return
-            except sqlite3.Error as error:
+            except UNREADABLE as error:
                 self._damaged(f"{table} behind row {last}: {error}")
             found = self._seek(table, last)
             if found is None:
@@ -178,7 +199,7 @@ class Reader:
             try:
                 select = f"SELECT * FROM {table} WHERE id = ?"
                 row: Optional[Row] = self._connection.execute(select, (number,)).fetchone()
-            except sqlite3.Error:
+            except UNREADABLE:
                 continue
             if row is not None:
                 return row

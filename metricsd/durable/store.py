@@ -15,10 +15,12 @@ from metricsd.durable.tables import Chunk, FileError
 from metricsd.loop import REPEATS, Reactor, Steps, Task, Worker
 from metricsd.store import Receipt, Series, Store, StoreError
 
-# Bytes of the log at most; with more than FULL of that a checkpoint is under way. A start runs it
-# again, some 500,000 puts, in a few tenths of a second.
+# Bytes of the log at most. A start runs it again, some 400,000 puts, in a few tenths of a second.
 LOG_BYTES = 8 * 1024 * 1024
-FULL = 0.75
+
+# The part of it that is filled when a checkpoint begins, and that from which commits wait for it.
+SAVE_FROM = 0.75
+WAIT_FROM = 0.875
 
 # Bytes of the log up to which a checkpoint gives free pages back: they are not wanted soon.
 QUIET_BYTES = LOG_BYTES // 8
@@ -26,7 +28,7 @@ QUIET_BYTES = LOG_BYTES // 8
 # Puts in a row of the log, and so in one step of the loop when they are stored: half a millisecond.
 CHUNK_PUTS = 2000
 
-# Rows of the log in a commit, so that it is not much more than LOG_BYTES even with the last one.
+# Rows of the log in a commit at most: less than a MiB, with keys of some 30 bytes.
 COMMIT_CHUNKS = 10
 
 # Seconds for which a commit waits at most for more puts.
@@ -65,7 +67,7 @@ class DurableStore(Store):
     ) -> None:
         """Load a file, or make a new one. Raises FileError."""
         self.path = path
-        self.commits = self.refused_puts = self.checkpoints = 0
+        self.puts = self.refused_puts = self.commits = self.checkpoints = 0
         self._reactor = reactor
         self._fsync = fsync
         self._file = open_file(path, fsync, salvage)
@@ -79,7 +81,7 @@ class DurableStore(Store):
         self._committing: List[Chunk] = []  # in the thread
         self._unstored: Deque[Chunk] = deque()  # written, and not in memory yet
         self._pending = 0  # puts in all these
-        self._gathered_before = 0
+        self._puts_before = 0  # this turn
         self._waiting_since = 0.0
         self._new: Optional[Set[Tuple[str, int]]] = None  # points in these, if it matters
         self._refusal = StoreError("not stored")
@@ -127,6 +129,7 @@ class DurableStore(Store):
         chunk.keys += keys
         chunk.values += values
         chunk.timestamps += timestamps
+        self.puts += len(keys)
         self._pending += len(keys)
         return len(keys), chunk.receipt
 
@@ -171,11 +174,11 @@ class DurableStore(Store):
 
     def _once_a_turn(self) -> None:
         """Second phase of a turn: begin a commit, and store what the last one has written."""
-        if self._gathered and not self._committing and self.log_bytes < LOG_BYTES:
+        if self._gathered and not self._committing and self.log_bytes < WAIT_FROM * LOG_BYTES:
             self._commit_soon()
         if self._unstored:
             self._store_written()
-        due = self.log_bytes >= FULL * LOG_BYTES and self._reactor.now >= self._refused_until
+        due = self.log_bytes >= SAVE_FROM * LOG_BYTES and self._reactor.now >= self._refused_until
         if due and not self._saving:
             self._saving = True
             self._checkpoint = Task(self._reactor, self._save(), self._worker)
@@ -187,7 +190,7 @@ class DurableStore(Store):
         """
         if not self._waiting_since:
             self._waiting_since = self._reactor.now
-        grown, self._gathered_before = self._pending != self._gathered_before, self._pending
+        grown, self._puts_before = self.puts != self._puts_before, self.puts
         enough = len(self._gathered) > 1 or self._reactor.now > self._waiting_since + WAIT_SECONDS
         if grown and not enough:
             self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once

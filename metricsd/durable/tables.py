@@ -17,8 +17,7 @@ from metricsd.store import OpenError, Receipt
 # Of the tables below and of what is in them. A file of another format is refused.
 FORMAT = 1
 
-# SQLite shows these with .schema, comments included. They are part of the format: a file in which
-# they differ is taken for damaged.
+# SQLite shows these with .schema, comments included. A file in which they differ is damaged.
 TABLES = {
     "about": """CREATE TABLE about (
   -- One row: what this file is and what must be in it.
@@ -82,8 +81,7 @@ class Chunk:
     """Some puts, or a deletion: what makes a row of the log, and the receipt of it."""
 
     __slots__ = (
-        "dropped_before", "keys", "names", "number", "receipt", "size", "stored", "timestamps",
-        "values",
+        "dropped_before", "keys", "names", "number", "receipt", "size", "timestamps", "values"
     )  # fmt: skip
 
     def __init__(self, dropped_before: Optional[int] = None) -> None:
@@ -94,7 +92,6 @@ class Chunk:
         self.receipt = Receipt()
         self.names: List[str] = []  # the keys, each once; known as soon as the row has been made
         self.number = 0  # the id of the row, when it has been written
-        self.stored = 0  # of its puts, in memory
         self.size = 0  # about how many bytes this is in the log
 
 
