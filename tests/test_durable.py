@@ -1,5 +1,6 @@
 """The durable store by itself: what it has said to be stored is there again."""
 
+import random
 import sqlite3
 import threading
 from pathlib import Path
@@ -132,9 +133,25 @@ def test_the_limit_of_points_counts_what_is_pending(path: Path) -> None:
         receipts.append(held.store.put("a", 5.0, 3))
         held.until_settled(*receipts)
         assert held.points == {"a": {1: 4.0, 2: 3.0, 3: 5.0}} and held.store.room == 0
+    with Held(path, max_points=1000) as held:
+        dice = random.Random(1)
+        model = held.points
+        for _ in range(300):
+            for _ in range(dice.choice([1, 20])):
+                key, timestamp = dice.choice("abc"), dice.randrange(500)
+                there = sum(map(len, model.values()))
+                if timestamp in model.setdefault(key, {}) or there < 1000:
+                    held.store.put(key, 1.0, timestamp)
+                    model[key][timestamp] = 1.0
+                else:
+                    with pytest.raises(StoreError, match="store is full"):
+                        held.store.put(key, 1.0, timestamp)
+            held.reactor.turn(0)
+        held.until(lambda: held.store.room == 0)  # nothing is pending any more
+        assert held.points == model and held.store.points == 1000
     with Held(path, max_points=2) as held:
         with pytest.raises(StoreError, match="store is full"):
-            held.store.put("a", 1.0, 4)
+            held.store.put("a", 1.0, 1000)
         held.until_settled(held.store.put("a", 1.0, 1))
 
 

@@ -111,9 +111,12 @@ class DurableStore(Store):
 
     def put(self, key: str, value: float, timestamp: int) -> Receipt:
         """Take one point. Raises StoreError if there is no room for one more."""
-        if self._new is not None or self.room <= 0:
-            self._find_room(key, timestamp)
-        return self.put_many([key], [value], [timestamp])[1]
+        new = self._new
+        if new is not None or self.room <= 0:
+            new = self._find_room(key, timestamp)
+        _, receipt = self.put_many([key], [value], [timestamp])
+        self._new = new
+        return receipt
 
     def put_many(
         self, keys: List[str], values: List[float], timestamps: List[int]
@@ -122,6 +125,7 @@ class DurableStore(Store):
         if self._refused_until and self._reactor.now < self._refused_until:
             self.refused_puts += len(keys)
             return len(keys), self._refused
+        self._new = None
         chunk = self._chunk
         if chunk is None or len(chunk.keys) >= CHUNK_PUTS:
             chunk = self._chunk = Chunk()
@@ -238,9 +242,10 @@ class DurableStore(Store):
     def _store_some(self, chunk: Chunk) -> None:
         """Store the first puts of a chunk, as many as take a millisecond; maybe all."""
         taken, _ = self._memory.put_many(chunk.keys, chunk.values, chunk.timestamps)
+        if self._new is not None:
+            self._new.difference_update(zip(chunk.keys[:taken], chunk.timestamps))
         del chunk.keys[:taken], chunk.values[:taken], chunk.timestamps[:taken]
         self._pending -= taken
-        self._new = None
         if not chunk.keys:
             self._saved.touched.update(dict.fromkeys(chunk.names))
             self._stored = chunk.number
@@ -318,17 +323,17 @@ class DurableStore(Store):
         """What is pending, in its order."""
         return chain(self._unstored, self._committing, self._gathered)
 
-    def _find_room(self, key: str, timestamp: int) -> None:
+    def _find_room(self, key: str, timestamp: int) -> Set[Tuple[str, int]]:
         """Count exactly. Raises StoreError if this would be one point too many."""
         has = self._memory.has
         if self._new is None:
             points = chain.from_iterable(zip(one.keys, one.timestamps) for one in self._chunks())
             self._new = {point for point in points if not has(*point)}
-        if (key, timestamp) in self._new or has(key, timestamp):
-            return
-        if self._memory.room <= len(self._new):
-            raise StoreError("store is full")
-        self._new.add((key, timestamp))
+        if (key, timestamp) not in self._new and not has(key, timestamp):
+            if self._memory.room <= len(self._new):
+                raise StoreError("store is full")
+            self._new.add((key, timestamp))
+        return self._new
 
 
 def _nothing() -> None:

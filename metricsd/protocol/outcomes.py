@@ -3,7 +3,7 @@
 Owns the room that they take. Does not know what was asked.
 """
 
-from typing import Callable, List
+from typing import Callable, List, Optional
 
 from metricsd.protocol.words import OK, Outcome, Puts, words
 from metricsd.store import Receipt
@@ -28,7 +28,7 @@ class Outcomes:
 
     def __init__(self) -> None:
         self._queue: List[Outcome] = []  # a deque, when it is empty, takes ten times the memory
-        self._receipts: List[Receipt] = []  # that were open when they came
+        self._receipts: Optional[List[Receipt]] = None  # that were open when they came, if any
         self.room = REPLY_ROOM  # for more, in bytes
 
     def __bool__(self) -> bool:
@@ -40,6 +40,8 @@ class Outcomes:
             size = len(outcome)
         else:
             size = outcome.number * len(OK)
+            if self._receipts is None:
+                self._receipts = []
             self._receipts.append(outcome.receipt)
         self.room -= size if size > STEP_ROOM else STEP_ROOM
         if outcome:
@@ -73,4 +75,5 @@ class Outcomes:
         del queue[: len(said)]
         if not queue:
             self.room = REPLY_ROOM
+            self._receipts = None
         return b"".join(said)

@@ -15,6 +15,8 @@ from metricsd.protocol.strangers import FOREIGN_START, is_foreign
 from metricsd.protocol.words import WRONG_COMMAND, Outcome, of_puts, words
 from metricsd.store import Receipt, StoreError
 
+NONE_LEFT: Iterator[bytes] = iter(())
+
 
 class Session:
     """A client's requests and the replies to them.
@@ -43,7 +45,7 @@ class Session:
         self._batch = dispatcher.batch
         self._max_line_bytes = max_line_bytes
         self._lines = LineBuffer(max_line_bytes, BLOCK_BYTES)
-        self._lines_left: Iterator[bytes] = iter(())  # of a block that runs line by line
+        self._lines_left: Iterator[bytes] = NONE_LEFT  # of a block that runs line by line
         self._held_line: Optional[bytes] = None  # no put: it runs when no receipt is open
         self._pieces: Optional[Iterator[bytes]] = None  # what is left of a large reply
         self._outcomes = Outcomes()
@@ -208,6 +210,7 @@ class Session:
     def _finish(self) -> None:
         """All whole lines have been run: what there is to say about the arrival itself is said."""
         self.unfinished = False
+        self._lines_left = NONE_LEFT
         if self._arrival_goes_on:
             return
         if self._blank_seen and not self._request_seen and not self._lines.inside_line:
@@ -219,6 +222,6 @@ class Session:
         """Drop all that has come; the session ends with an error."""
         self.over = self._request_seen = True
         self._first_line = False
-        self._lines_left = iter(())
+        self._lines_left = NONE_LEFT
         self._lines.clear()
         return WRONG_COMMAND
