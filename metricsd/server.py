@@ -182,6 +182,7 @@ def run_server(host: Optional[str], port: int, **options: Any) -> None:
     """
     loop.raise_descriptor_limit()
     loop.bound_garbage_collection()
+    loop.share_the_lock()
     with loop.log_shown():
         server = Server(host, port, **options)
         with loop.stopped_by_signals(server.stop, server.wake_descriptor):

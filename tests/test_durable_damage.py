@@ -51,7 +51,7 @@ def test_flips_where_nobody_knows_how_far_the_wal_went(original: Original, tmp_p
     """Without its index, as after a power cut, the last transaction may have been cut short."""
     size = len(original.killed["points.db-wal"])
     found = set()
-    for place in range(size - 1, 32, -997):
+    for place in range(size - 1, 32, -2503):
         data = flipped(original.killed["points.db-wal"], 8 * place)
         files = {"points.db": original.killed["points.db"], "points.db-wal": data}
         found.add(outcome(original, write(tmp_path / "files", files)))
@@ -63,7 +63,7 @@ def test_cuts(original: Original, tmp_path: Path, name: str) -> None:
     dice = random.Random(1)
     source = original.closed if name == "points.db" else original.killed
     found = set()
-    for _ in range(40):
+    for _ in range(25):
         files = dict(source)
         files[name] = cut(source[name], dice)
         found.add(outcome(original, write(tmp_path / "files", files)))

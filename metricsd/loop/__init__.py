@@ -14,6 +14,7 @@ from metricsd.loop.logs import REPEATS, log_shown
 from metricsd.loop.process import (
     bound_garbage_collection,
     raise_descriptor_limit,
+    share_the_lock,
     stopped_by_signals,
 )
 from metricsd.loop.reactor import Reactor, Ready
@@ -27,5 +28,6 @@ __all__ = [
     "READ", "REPEATS", "WRITE", "Address", "Callback", "Connection", "Endpoint", "ListenError",
     "Listener", "Pause", "Reactor", "Ready", "Session", "Steps", "Task", "Timer", "Watch",
     "Worker", "announce", "bound_garbage_collection", "close_socket", "format_address",
-    "log_shown", "open_tcp", "raise_descriptor_limit", "stopped_by_signals",
+    "log_shown", "open_tcp", "raise_descriptor_limit", "share_the_lock",
+    "stopped_by_signals",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ work is.
 import logging
 import queue
 import threading
+import time
 from typing import Any, Callable, Generator, Optional, Union
 
 from metricsd.loop.reactor import Reactor
@@ -18,6 +19,12 @@ logger = logging.getLogger("metricsd")
 # for its worker, whose result the yield returns, or whose exception it raises.
 Pause = Union[float, Callable[[], Any]]
 Steps = Generator[Pause, Any, None]
+
+
+# Seconds for which a loop that is busy sleeps while a thread beside it works, and between two such
+# sleeps: it loses some 3 % of its time.
+WAY_SECONDS = 0.00005
+WAY_PAUSE = 0.002
 
 
 class Worker:
@@ -33,6 +40,9 @@ class Worker:
         It does not keep the process from ending.
         """
         self._reactor = reactor
+        self._under_way = 0  # calls whose outcome the loop does not have yet
+        self._next_way = 0.0
+        reactor.once_a_turn.append(self._give_way)
         # SimpleQueue, which is quicker, came with Python 3.7.
         make_queue: Callable[[], Any] = getattr(queue, "SimpleQueue", queue.Queue)
         self._calls = make_queue()  # of functions; None is the end
@@ -48,8 +58,9 @@ class Worker:
                 result = function()
             except BaseException as error:
                 exception = error
-            self._reactor.post(lambda: then(result, exception))
+            self._reactor.post(lambda: self._done(then, result, exception))
 
+        self._under_way += 1
         self._calls.put(work)
 
     def close(self, seconds: float) -> bool:
@@ -57,6 +68,20 @@ class Worker:
         self._calls.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    def _done(self, then: Callable[[Any, Any], None], result: Any, exception: Any) -> None:
+        self._under_way -= 1
+        then(result, exception)
+
+    def _give_way(self) -> None:
+        """While the thread works, let it have Python's lock now and then.
+
+        A busy loop lets go of the lock at each system call, but only for microseconds. Where all
+        processors are busy, the thread is never awake just then, and would wait for seconds.
+        """
+        if self._under_way and self._reactor.now >= self._next_way:
+            time.sleep(WAY_SECONDS)
+            self._next_way = self._reactor.now + WAY_PAUSE
 
     def _run(self) -> None:
         for call in iter(self._calls.get, None):
