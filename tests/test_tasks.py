@@ -6,6 +6,7 @@ from typing import Iterator, List
 import pytest
 
 from metricsd.loop import Reactor, Steps, Task, Worker
+from metricsd.loop.tasks import WAY_PAUSE, WAY_SECONDS
 from tests.test_reactor import Clock
 
 
@@ -169,3 +170,28 @@ def test_a_thread_that_hangs_is_not_waited_for_long(reactor: Reactor) -> None:
     assert not worker.close(0.05)
     hanging.set()
     worker._thread.join()
+
+
+def test_a_busy_loop_gives_way_to_the_thread_now_and_then(
+    reactor: Reactor, clock: Clock, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only while there is a call under way, and not in every turn."""
+    slept: List[float] = []
+    monkeypatch.setattr("metricsd.loop.tasks.time.sleep", slept.append)
+    go, done = threading.Event(), []
+    reactor.turn(0)
+    assert slept == []
+    worker.call(go.wait, lambda *_: done.append(1))
+    for _ in range(10):
+        reactor.turn(0)
+    assert slept == [WAY_SECONDS]
+    clock.now += WAY_PAUSE
+    reactor.turn(0)
+    assert slept == [WAY_SECONDS] * 2
+    go.set()
+    while not done:
+        reactor.turn(10)
+    slept.clear()
+    clock.now += WAY_PAUSE
+    reactor.turn(0)
+    assert slept == []
