@@ -16,9 +16,9 @@ REPLY_ROOM = 32 * 1024
 # short series many small pieces; this bounds the work too, to 512 steps of a microsecond or two.
 STEP_ROOM = 64
 
-# Taken in addition by a put that is slow; so there are at most 16 of these before others have their
-# turn, some 2 ms.
-SLOW_ROOM = 2048
+# Taken in addition by a put that is slow; so there are at most 8 of these before others have their
+# turn, about 1 ms.
+SLOW_ROOM = 4096
 
 
 class Outcomes:

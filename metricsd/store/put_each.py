@@ -8,9 +8,9 @@ from typing import Callable, Iterable, List, Tuple
 
 from metricsd.store.series import Series
 
-# Puts at a time that may open or seal a block, or both: at up to 150 us each, some 2 ms, after
+# Puts at a time that may open or seal a block, or both: at up to 150 us each, about 1 ms, after
 # which others have their turn.
-SLOW_PUTS = 16
+SLOW_PUTS = 8
 
 
 def put_each(
