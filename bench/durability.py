@@ -8,6 +8,7 @@ too. The file is written where temporary files are (TMPDIR says where).
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -219,13 +220,26 @@ def rewritten_bytes(puts: int) -> int:
 
 def beside_a_checkpoint(points: int) -> float:
     """The p99.9 in ms of others' gets while so many new points are put and saved."""
+    puts = ("--clients", "10", "--pipeline", "100", "--requests", str(points), "--keys", str(SERIES))
     with running(metricsd("", "--store", STORE, "--fsync", "always")) as server:
-        filler = threading.Thread(target=_fill, args=(server, points), daemon=True)
-        filler.start()
-        job = Job(port=server.port, clients=4, rate=1000, mix="get", points=10, keys=4)
-        figures = measure(job._replace(seconds=2 * OTHERS_SECONDS), 1, None, show=False)
-        filler.join()
+        with _aside(server.port, *puts):
+            job = Job(port=server.port, clients=4, rate=1000, mix="get", points=10, keys=4)
+            figures = measure(job._replace(seconds=2 * OTHERS_SECONDS), 1, None, show=False)
     return float(figures["p99.9_ms"])
+
+
+@contextlib.contextmanager
+def _aside(port: int, *options: str) -> Iterator[None]:
+    """A load in a process of its own, which leaves the core to the one that is measured."""
+    load = str(Path(__file__).with_name("load.py"))
+    command = ["nice", "-n", "19", sys.executable, load, "--port", str(port), *options]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **quiet) as process:  # type: ignore[call-overload]
+        try:
+            yield
+            process.wait(START_SECONDS)
+        finally:
+            process.kill()
 
 
 def beside_slow_syncs() -> Optional[float]:
@@ -242,12 +256,10 @@ def beside_slow_syncs() -> Optional[float]:
         slow = metricsd("", "--store", STORE)
         preload = ["env", f"LD_PRELOAD={library}", f"SYNC_CONTROL={control}"]
         with running(slow._replace(command=[*preload, *slow.command])) as server:
-            putters = Job(port=server.port, clients=4, rate=50, seconds=2 * OTHERS_SECONDS)
-            thread = threading.Thread(target=measure, args=(putters, 1, None, False), daemon=True)
-            thread.start()
-            job = Job(port=server.port, clients=4, rate=500, mix="get", points=10, keys=4)
-            figures = measure(job._replace(seconds=OTHERS_SECONDS), 1, None, show=False)
-            thread.join()
+            puts = ("--clients", "20", "--pipeline", "10", "--seconds", str(2 * OTHERS_SECONDS))
+            with _aside(server.port, *puts):
+                job = Job(port=server.port, clients=4, rate=500, mix="get", points=10, keys=4)
+                figures = measure(job._replace(seconds=OTHERS_SECONDS), 1, None, show=False)
     return float(figures["p99_ms"])
 
 
