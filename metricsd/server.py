@@ -8,12 +8,13 @@ import logging
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, cast
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from metricsd import loop
+from metricsd.attachments import Attachments
 from metricsd.options import checked
 from metricsd.protocol import Dispatcher, Session
-from metricsd.store import Memory, Store
+from metricsd.store import Store
 from metricsd.upkeep import close_idle, drop_old, seal_late, too_old
 
 logger = logging.getLogger("metricsd")
@@ -64,16 +65,20 @@ class Server:
         with contextlib.ExitStack() as undo:
             self._reactor = parts.reactor(clock)
             undo.callback(self._reactor.close)
-            self._store = _open_store(self._options, self._reactor)
+            attachments = Attachments(self._options, self._reactor, lambda: self._connections)
+            self._store = attachments.open_store()
             undo.callback(self._store.close)
             self._begin_upkeep(wall_clock)
             store = self._store if parts.around_store is None else parts.around_store(self._store)
             self._dispatcher = Dispatcher(store)
             self._reactor.once_a_turn.insert(0, self._dispatcher.batch.run)
-            endpoint = loop.Endpoint(loop.open_tcp(host, self._options.port), self._session)
-            for sock in endpoint.sockets:
-                undo.callback(loop.close_socket, sock)
-            self._listener = parts.listener(endpoint, self._reactor, self._has_room, self._accept)
+            self._listeners: Dict[str, Any] = {}  # by the names of their endpoints
+            for endpoint in attachments.endpoints(self._dispatcher, self._session):
+                for sock in endpoint.sockets:
+                    undo.callback(loop.close_socket, sock)
+                listen = loop.Datagrams if endpoint.in_datagrams else parts.listener
+                listener = listen(endpoint, self._reactor, self._has_room, self._accept)
+                self._listeners[endpoint.name] = listener
             undo.pop_all()  # all is well
 
     def __enter__(self) -> "Server":
@@ -85,7 +90,8 @@ class Server:
     @property
     def addresses(self) -> List[Tuple[str, int]]:
         """Each host and port it listens on, as numbers; the host name may stand for several."""
-        return [cast(Tuple[str, int], address[:2]) for address in self._listener.addresses]
+        listener = self._listeners.get("put")
+        return [address[:2] for address in listener.addresses] if listener else []
 
     @property
     def address(self) -> Tuple[str, int]:
@@ -110,7 +116,8 @@ class Server:
         """Stop, wait for ``serve_forever`` to end, and close every socket."""
         self.stop()
         with self._serving:
-            self._listener.close()
+            for listener in self._listeners.values():
+                listener.close()
             for connection in list(self._connections):
                 connection.close()
             self._store.close()
@@ -151,11 +158,13 @@ class Server:
     def _on_close(self, connection: loop.Connection) -> None:
         """A client has gone, so another one may come."""
         self._connections.pop(connection, None)
-        self._listener.resume()
+        for listener in self._listeners.values():
+            listener.resume()
 
     def _finish(self) -> None:
-        self._listener.accept_waiting()
-        self._listener.close()
+        for listener in self._listeners.values():
+            listener.accept_waiting()
+            listener.close()
         for connection in list(self._connections):
             connection.end_input()
         self._reactor.turn(0)  # enough for whoever is owed nothing
@@ -190,13 +199,3 @@ def run_server(host: Optional[str], port: int, **options: Any) -> None:
                 loop.announce(server.addresses)
                 server.serve_forever()
             logger.info("stopped")
-
-
-def _open_store(options: Any, reactor: loop.Reactor) -> Store:
-    kind, _, path = options.store.partition(":")
-    if kind == "memory":
-        return Memory(options.max_points)
-    from metricsd.durable import DurableStore  # an optional part
-
-    policy = options.fsync or "always"
-    return DurableStore(path, reactor, policy, options.salvage, options.max_points)

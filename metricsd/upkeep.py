@@ -22,6 +22,9 @@ LOOKS_A_CLOSE = 8
 # Seconds for which a sweep over the points works before everybody else has a turn.
 SLICE_SECONDS = 0.001
 
+# Seconds between two looks for clients who are overdue.
+OVERDUE_PAUSE = 1.0
+
 # Sweeps that begin in the time that a point is kept, within these limits in seconds: none is kept
 # a hundredth longer, nor two seconds if that is more.
 RETENTION_SWEEPS = 100
@@ -44,13 +47,33 @@ def close_idle(connections: Iterable[Connection], reactor: Reactor, timeout: flo
     One task for all of them: with a timer each, every connection that comes and goes would leave
     one behind, and activity would have to move it.
     """
-    pause = max(timeout / IDLE_SWEEPS, SHORTEST_IDLE_PAUSE)
+
+    def is_idle(connection: Connection) -> bool:
+        return connection.last_active <= reactor.now - timeout and connection.idle
+
+    yield from _close_if(is_idle, connections, max(timeout / IDLE_SWEEPS, SHORTEST_IDLE_PAUSE))
+
+
+def close_overdue(connections: Iterable[Connection], reactor: Reactor) -> Steps:
+    """Close the connections whose sessions have a deadline that has passed."""
+
+    def is_overdue(connection: Connection) -> bool:
+        deadline = connection.session.deadline
+        return deadline is not None and deadline <= reactor.now
+
+    yield from _close_if(is_overdue, connections, OVERDUE_PAUSE)
+
+
+def _close_if(
+    condition: Callable[[Connection], bool], connections: Iterable[Connection], pause: float
+) -> Steps:
+    """Again and again look at all connections, some in a turn, and close those that meet it."""
     while True:
         yield pause
         looks = LOOKS_A_TURN
         for connection in list(connections):
             looks -= 1
-            if connection.last_active <= reactor.now - timeout and connection.idle:
+            if condition(connection):
                 connection.close()
                 looks -= LOOKS_A_CLOSE - 1
             if looks <= 0:

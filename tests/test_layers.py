@@ -27,7 +27,8 @@ ARROWS: Dict[str, Set[str]] = {
     "upkeep": {"loop"},
     "durable": {"store", "loop"},
     "watch": {"loop", "store", "protocol"},
-    "server": {"loop", "store", "protocol", "options", "upkeep", "durable"},
+    "attachments": {"loop", "store", "protocol", "durable"},
+    "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
     "onefile": set(),
     "__main__": {"loop", "store", "options", "server", "watch"},
@@ -175,7 +176,7 @@ def test_the_core_stands_alone(tmp_path: Path) -> None:
     (copy / "__init__.py").touch()
     for name in ("loop", "store", "protocol"):
         shutil.copytree(str(PACKAGE / name), str(copy / name))
-    for name in ("server", "options", "upkeep", "version", "client"):
+    for name in ("server", "attachments", "options", "upkeep", "version", "client"):
         shutil.copy(str(PACKAGE / (name + ".py")), str(copy))
     tests = tmp_path / "tests"
     tests.mkdir()

@@ -7,7 +7,7 @@ import pytest
 
 from metricsd import Server, upkeep
 from metricsd.loop import Reactor, Task
-from metricsd.store import Memory, StoreError, late
+from metricsd.store import Memory, StoreError, late, put_all
 from metricsd.upkeep import (
     LATE_SECONDS,
     LONGEST_PAUSE,
@@ -169,7 +169,7 @@ def test_late_points_are_sealed_in_after_a_while() -> None:
         assert isinstance(store, Memory)
         for number in range(100):
             times = [index * 7 + index % 3 for index in range(500)]
-            store.put_all([str(number)] * 500, [0.5] * 500, times)
+            put_all(store, [str(number)] * 500, [0.5] * 500, times)
         assert not server._reactor._timers
         for number in range(100):
             store.put(str(number), 1.5, 101)
@@ -194,7 +194,7 @@ def test_few_blocks_have_late_points_at_a_time(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(late, "MAX_LATE_BLOCKS", 10)
     store = Memory()
     times = [index * 7 + index % 3 for index in range(50 * 240)]
-    store.put_all(["a"] * len(times), [0.5] * len(times), times)
+    put_all(store, ["a"] * len(times), [0.5] * len(times), times)
     for index in range(0, len(times), 240):
         store.put("a", 1.5, times[index] + 1)
         assert store.late_blocks <= 11
@@ -203,7 +203,7 @@ def test_few_blocks_have_late_points_at_a_time(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_look_at_a_block_leaves_nothing_open() -> None:
     store = Memory(max_points=1000)
-    store.put_all(["a"] * 1000, [0.5] * 1000, list(range(1000)))
+    put_all(store, ["a"] * 1000, [0.5] * 1000, list(range(1000)))
     for timestamp in range(-50, 0):
         with pytest.raises(StoreError):
             store.put("a", 1.5, timestamp)

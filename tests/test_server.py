@@ -398,7 +398,7 @@ class TestLimits:
             failures = [OSError(errno.ENOSPC, "made by the test")] * 2
 
             def fail(sock: Any, events: int, callback: Any) -> Any:
-                if failures and sock in server._listener._sockets:
+                if failures and sock in server._listeners["put"]._sockets:
                     raise failures.pop()
                 return watch(sock, events, callback)
 

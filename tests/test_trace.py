@@ -539,10 +539,10 @@ def test_off_means_the_plain_parts() -> None:
         assert type(server._reactor) is Reactor
         assert type(server._reactor.once_a_turn) is list
         assert type(server._reactor._selector) is selectors.DefaultSelector
-        assert type(server._listener) is Listener
+        assert type(server._listeners["put"]) is Listener
         assert type(connection) is Connection
         assert type(connection._socket) is socket.socket
-        assert type(connection._session) is Session
+        assert type(connection.session) is Session
         assert type(connection._watch) is Watch
         assert connection._reactor is server._reactor
 

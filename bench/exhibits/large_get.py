@@ -24,7 +24,7 @@ def main() -> None:
     told = io.StringIO()
     parts = Parts(**observed(Trace(told)))
     with Server("127.0.0.1", 0, parts=parts) as server, socket.socket() as client:
-        for listening in server._listener._sockets:  # each accepted socket inherits it
+        for listening in server._listeners["put"]._sockets:  # each accepted socket inherits it
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
         client.connect(server.address)

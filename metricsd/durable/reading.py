@@ -19,7 +19,7 @@ from metricsd.durable.tables import (
     log_bytes,
     puts_of,
 )
-from metricsd.store import Mirror, SavedSeries, Series, unseal
+from metricsd.store import Mirror, SavedSeries, Series, put_all, unseal
 
 # What SQLite, and what Python makes of it, raise of a broken file. Its words may be broken, too.
 UNREADABLE = (sqlite3.Error, UnicodeError, MemoryError)
@@ -127,7 +127,7 @@ class Reader:
         series = self.memory.load(key, number, SavedSeries([], [], 0, unseal(b"")))
         for sealed in [row[3] for row in sorted(rows)] + [rest]:
             timestamps, values = unseal(sealed)
-            self.memory.put_all([key] * len(values), values.tolist(), timestamps.tolist())
+            put_all(self.memory, [key] * len(values), values.tolist(), timestamps.tolist())
         return series
 
     def _run_log(self) -> None:
@@ -150,7 +150,7 @@ class Reader:
             if oldest is not None and (min(timestamps) < oldest or self._ended(names, oldest)):
                 self._drop_before(oldest)
                 oldest = None
-            self.memory.put_all(keys, values, timestamps)
+            put_all(self.memory, keys, values, timestamps)
             self.saved.touched.update(names)
         if oldest is not None:
             self._drop_before(oldest)

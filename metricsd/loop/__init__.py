@@ -1,6 +1,7 @@
 """The event loop: descriptors, callbacks and time. It does not know what bytes mean."""
 
 from metricsd.loop.connection import Connection
+from metricsd.loop.datagrams import Datagrams
 from metricsd.loop.endpoints import (
     Address,
     Endpoint,
@@ -25,9 +26,8 @@ from metricsd.loop.timers import Timer
 from metricsd.loop.watches import READ, WRITE, Callback, Watch
 
 __all__ = [
-    "READ", "REPEATS", "WRITE", "Address", "Callback", "Connection", "Endpoint", "ListenError",
-    "Listener", "Pause", "Reactor", "Ready", "Session", "Steps", "Task", "Timer", "Watch",
-    "Worker", "announce", "bound_garbage_collection", "close_socket", "format_address",
-    "log_shown", "open_tcp", "raise_descriptor_limit", "share_the_lock",
-    "stopped_by_signals",
+    "READ", "REPEATS", "WRITE", "Address", "Callback", "Connection", "Datagrams", "Endpoint",
+    "ListenError", "Listener", "Pause", "Reactor", "Ready", "Session", "Steps", "Task", "Timer",
+    "Watch", "Worker", "announce", "bound_garbage_collection", "close_socket", "format_address",
+    "log_shown", "open_tcp", "raise_descriptor_limit", "share_the_lock", "stopped_by_signals",
 ]  # fmt: skip

@@ -34,7 +34,7 @@ class Connection:
 
     __slots__ = (
         "_address", "_ending", "_input_ended", "_lingering", "_listening", "_on_close", "_outbox",
-        "_reactor", "_session", "_socket", "_timer", "_waiting", "_watch", "last_active",
+        "_reactor", "_socket", "_timer", "_waiting", "_watch", "last_active", "session",
     )  # fmt: skip
 
     def __init__(
@@ -48,7 +48,7 @@ class Connection:
         """Watch a socket that does not block. Raises OSError if the system refuses."""
         self._socket = sock
         self._address = address  # for the log; the socket may not know it any more
-        self._session = session
+        self.session = session
         self._reactor = reactor
         self._on_close = on_close
         self._outbox = b""  # said and not yet sent
@@ -67,7 +67,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is pending in either direction."""
-        return not self._outbox and self._session.idle
+        return not self._outbox and self.session.idle
 
     def end_input(self) -> None:
         """Answer what has arrived, then close: as if the client had said that this is all."""
@@ -99,7 +99,7 @@ class Connection:
                 # stopping, so is the end of what had arrived: some clients never stop sending.
                 self._input_ended = True
                 self._listening = False
-            self._session.receive(data, more_waiting)
+            self.session.receive(data, more_waiting)
         except (BlockingIOError, InterruptedError):
             return  # not ready after all; the loop comes back
         except Exception as error:
@@ -110,8 +110,8 @@ class Connection:
     def _on_writable(self) -> None:
         """First phase, while talking: make more of what there is to say, if all has been sent."""
         try:
-            if not self._outbox and self._session.unfinished:
-                self._session.go_on()
+            if not self._outbox and self.session.unfinished:
+                self.session.go_on()
         except Exception as error:
             self._fail(error)
             return
@@ -130,8 +130,8 @@ class Connection:
         try:
             if self._watch.callback is None:
                 self._watch = self._reactor.watch(self._socket, READ, self._on_readable)
-            if self._session.unfinished:
-                self._session.go_on()
+            if self.session.unfinished:
+                self.session.go_on()
         except Exception as error:
             self._fail(error)
             return
@@ -139,7 +139,7 @@ class Connection:
 
     def _answer(self) -> None:
         """Last phase: send once, and decide what to wait for."""
-        session = self._session
+        session = self.session
         try:
             said = session.replies()
             if self._outbox:
@@ -163,7 +163,7 @@ class Connection:
 
     def _wait_for_next(self) -> None:
         """The interest is derived from the buffers, here and nowhere else."""
-        session = self._session
+        session = self.session
         if session.waiting and not self._waiting:
             self._waiting = True
             session.when_answered(self._on_answered)

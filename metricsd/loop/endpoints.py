@@ -43,8 +43,10 @@ class ListenError(OSError):
 class Endpoint(NamedTuple):
     """Listening sockets, and how a session is made for each client that connects to one."""
 
+    name: str
     sockets: List[socket.socket]
     make_session: Callable[[], Session]
+    in_datagrams: bool = False  # each is a conversation of its own, without replies
 
 
 def open_tcp(host: Optional[str], port: int) -> List[socket.socket]:

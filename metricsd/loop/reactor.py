@@ -41,6 +41,8 @@ class Reactor:
     ) -> None:
         self.once_a_turn: List[Callback] = []
         self.now = clock()  # in seconds, as it was when this turn began
+        self.turns = 0  # so far
+        self.busy_seconds = self.longest_turn = 0.0  # of all turns, and of one, without the waiting
         self._clock = clock
         self._selector = selectors.DefaultSelector() if selector is None else selector
         self._before_waiting: List[Callback] = []
@@ -82,6 +84,10 @@ class Reactor:
         for callback in self._before_waiting:
             callback()
         self._before_waiting.clear()
+        busy = self._clock() - self.now
+        self.turns += 1
+        self.busy_seconds += busy
+        self.longest_turn = max(self.longest_turn, busy)
 
     def run(self) -> None:
         """Take turns until ``stop`` is called."""

@@ -3,7 +3,7 @@
 Owns the interface only. Whoever speaks another protocol writes another session.
 """
 
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, Optional
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -32,6 +32,10 @@ class Session(Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing is pending in either direction."""
+
+    @property
+    def deadline(self) -> Optional[float]:
+        """When the connection is closed unless more has come, by the reactor's clock; or never."""
 
     def receive(self, data: bytes, more_waiting: bool) -> None:
         """Take an arrival, or part of one if there is ``more_waiting``; b"" is end of input."""

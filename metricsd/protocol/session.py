@@ -39,6 +39,7 @@ class Session:
         "_outcomes", "_pieces", "_quiet", "_request_seen", "_said",
         "over", "unfinished", "waiting",
     )  # fmt: skip
+    deadline = None  # a client may take its time
 
     def __init__(self, dispatcher: Dispatcher, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._dispatcher = dispatcher

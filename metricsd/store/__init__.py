@@ -4,11 +4,12 @@ from metricsd.store.columns import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
 from metricsd.store.interface import STORED, OpenError, Receipt, Store, StoreError
 from metricsd.store.memory import Memory
 from metricsd.store.mirror import Mirror
+from metricsd.store.put_all import put_all
 from metricsd.store.saving import SavedSeries, save
 from metricsd.store.sealed import seal, unseal
 from metricsd.store.series import Series
 
 __all__ = [
     "MAX_TIMESTAMP", "MIN_TIMESTAMP", "STORED", "Columns", "Memory", "Mirror", "OpenError",
-    "Receipt", "SavedSeries", "Series", "Store", "StoreError", "save", "seal", "unseal",
+    "Receipt", "SavedSeries", "Series", "Store", "StoreError", "put_all", "save", "seal", "unseal",
 ]  # fmt: skip

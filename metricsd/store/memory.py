@@ -45,12 +45,6 @@ class Memory(Store):
         self.room -= taken - overwritten
         return taken, STORED
 
-    def put_all(self, keys: List[str], values: List[float], timestamps: List[int]) -> None:
-        """Store all of these points, however long it takes."""
-        while keys:
-            taken, _ = self.put_many(keys, values, timestamps)
-            keys, values, timestamps = keys[taken:], values[taken:], timestamps[taken:]
-
     @property
     def points(self) -> int:
         """How many there are."""

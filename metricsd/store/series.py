@@ -9,12 +9,7 @@ from bisect import bisect_left, bisect_right
 from typing import Optional, Tuple
 
 from metricsd.store.archive import BLOCK_POINTS, MAX_BLOCK_POINTS, Archive
-from metricsd.store.columns import (
-    MIN_TIMESTAMP,
-    Columns,
-    has_point,
-    put_point,
-)
+from metricsd.store.columns import MIN_TIMESTAMP, Columns, has_point, put_point
 
 
 class Series:

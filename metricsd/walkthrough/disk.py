@@ -5,7 +5,7 @@ Owns when puts are settled: when it is told so. Does not keep points: the memory
 
 from typing import Callable, Iterator, List, Optional, Tuple
 
-from metricsd.store import Memory, Receipt, Series, Store, StoreError
+from metricsd.store import Memory, Receipt, Series, Store, StoreError, put_all
 
 Points = Tuple[List[str], List[float], List[int]]
 Post = Callable[[Callable[[], None]], None]
@@ -48,7 +48,7 @@ class Disk(Store):
         def settle() -> None:
             if refusal is None:
                 for points in puts:
-                    self._memory.put_all(*points)
+                    put_all(self._memory, *points)
             receipt.settle(refusal)
 
         self._post(settle)

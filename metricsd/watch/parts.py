@@ -219,7 +219,7 @@ class ObservedConnection(Connection):
             return Cause.FAILED
         if self._ending:
             return Cause.STOPPING
-        if self._session.over:
+        if self.session.over:
             return Cause.OVER
         if self._input_ended:
             return Cause.INPUT_ENDED
