@@ -25,7 +25,7 @@ from metricsd.loop import READ, Connection, Reactor
 from metricsd.loop.connection import RECEIVE_BYTES
 from metricsd.protocol import Dispatcher, Session
 from metricsd.protocol.words import OK
-from metricsd.store import STORED, Memory, Store
+from metricsd.store import STORED, Memory, Receipt, Store
 
 CONNECTIONS = 50
 TURNS = 400
@@ -86,8 +86,8 @@ def with_connection(pipeline: int) -> float:
 def with_session(pipeline: int) -> float:
     """Sessions that don't look at the puts."""
 
-    def say_ok(_store: Store, block: bytes) -> Tuple[bytes, bytes]:
-        return OK * block.count(b"\n"), b""
+    def say_ok(_store: Store, block: bytes) -> Tuple[int, int, Receipt]:
+        return block.count(b"\n"), 0, STORED
 
     alone = mock.patch("metricsd.protocol.session.put_block", say_ok)
     together = mock.patch("metricsd.protocol.batch.put_block", say_ok)

@@ -5,16 +5,19 @@ the second, and so on, until a whole run needs fewer. No failure may end the ser
 descriptor open, or cost a client whose own calls succeeded a reply.
 """
 
+import contextlib
 import errno
 import os
 import selectors
 import socket
 import threading
+from functools import partial
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
 from metricsd import Server
-from metricsd.loop import endpoints, listener, reactor, waker
+from metricsd.loop import connection, endpoints, listener, reactor, sockets, waker
+from metricsd.loop.polling import make_selector
 
 BROKEN = ["ECONNRESET", "EPIPE", "ENOTCONN", "EBADF", "ENOBUFS", "ENOMEM", "ETIMEDOUT"]
 NO_MEMORY = ["ENOMEM", "ENOSPC", "EBADF"]
@@ -124,20 +127,16 @@ def faulty_sockets(faults: Faults) -> Any:
     return Module()
 
 
-def faulty_selectors(faults: Faults) -> Any:
-    """The selectors module with a selector that fails."""
+def faulty_selector(faults: Faults) -> selectors.BaseSelector:
+    """A selector that fails, of the kind that a loop has."""
 
-    class FaultySelector(selectors.DefaultSelector):
+    class FaultySelector(type(make_selector())):  # type: ignore[misc]
         def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
             faults.check("register", fileobj)
             return super().register(fileobj, events, data)
 
         def modify(self, fileobj: Any, events: int, data: Any = None) -> Any:
-            try:
-                faults.check("modify", fileobj)
-            except OSError:
-                super().unregister(fileobj)  # as the real one does when epoll_ctl fails
-                raise
+            faults.check("modify", fileobj)
             return super().modify(fileobj, events, data)
 
         def unregister(self, fileobj: Any) -> Any:
@@ -149,13 +148,25 @@ def faulty_selectors(faults: Faults) -> Any:
             faults.check("select", None)
             return super().select(timeout)
 
-    class Module:
-        DefaultSelector = FaultySelector
+    return FaultySelector()
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(selectors, name)
 
-    return Module()
+def faulty_calls(faults: Faults) -> Dict[str, Any]:
+    """What a connection calls to receive and to send."""
+
+    def check(call: str, descriptor: int) -> None:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            faults.check(call, sock)
+
+    def read(descriptor: int, most: int) -> bytes:
+        check("recv", descriptor)
+        return sockets.read(descriptor, most)
+
+    def write(descriptor: int, said: bytes) -> int:
+        check("send", descriptor)
+        return sockets.write(descriptor, said)
+
+    return {"read": read, "write": write}
 
 
 class Talk(NamedTuple):
@@ -190,12 +201,16 @@ def run_with(fault: Fault) -> bool:
     """Serve clients while a call fails; return whether it came to that. Raises Failed."""
     faults = Faults(fault)
     before = len(os.listdir("/proc/self/fd"))
-    sockets = faulty_sockets(faults)
-    with mock.patch.object(endpoints, "socket", sockets), mock.patch.object(
-        waker, "socket", sockets
-    ), mock.patch.object(reactor, "selectors", faulty_selectors(faults)), mock.patch.object(
-        listener, "PAUSE_SECONDS", 0.01
-    ):
+    module = faulty_sockets(faults)
+    with contextlib.ExitStack() as patches:
+        for patch in (
+            mock.patch.object(endpoints, "socket", module),
+            mock.patch.object(waker, "socket", module),
+            mock.patch.multiple(connection, **faulty_calls(faults)),
+            mock.patch.object(reactor, "make_selector", partial(faulty_selector, faults)),
+            mock.patch.object(listener, "PAUSE_SECONDS", 0.01),
+        ):
+            patches.enter_context(patch)
         _serve(faults)
     if len(os.listdir("/proc/self/fd")) != before:
         raise Failed(f"{fault}: descriptors are left open")

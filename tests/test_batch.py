@@ -6,8 +6,7 @@ from typing import List, Tuple
 import pytest
 
 from metricsd.protocol.batch import put_block
-from metricsd.protocol.words import OK
-from metricsd.store import Memory
+from metricsd.store import STORED, Memory
 from tests.model import Model
 from tests.script import line
 
@@ -51,14 +50,12 @@ def check(block: bytes) -> int:
     model.answer(b"put before 1 1")
     empty = everything(store)
     replies = model.stream(block)
-    outcome, left = put_block(store, block)
-    if outcome is None:
-        assert left == block
+    count, left, receipt = put_block(store, block)
+    if receipt is None:
+        assert count == left == 0
         assert everything(store) == empty
         return 0
-    assert isinstance(outcome, bytes)
-    assert not left
-    count = outcome.count(OK)
+    assert receipt is STORED and left == 0
     assert replies == b"ok\n\n" * count
     expected = [
         (key, [t for t, _ in sorted(points.items())], [repr(v) for _, v in sorted(points.items())])

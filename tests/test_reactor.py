@@ -1,16 +1,21 @@
 """The loop, with real descriptors and a clock that the test moves."""
 
+import contextlib
 import os
+import random
+import select
+import selectors
 import signal
 import socket
 import threading
 import time
 from functools import partial
-from typing import Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
 from metricsd.loop import READ, WRITE, Reactor, Watch
+from metricsd.loop.polling import EpollSelector
 
 
 class Clock:
@@ -45,12 +50,17 @@ def pairs() -> Iterator[List[Tuple[socket.socket, socket.socket]]]:
 Pairs = List[Tuple[socket.socket, socket.socket]]
 
 
+class Answerer:
+    def __init__(self, answer: Callable[[], None]) -> None:
+        self.answer = answer
+
+
 def test_a_turn_reads_all_then_commits_once_then_writes_all(reactor: Reactor, pairs: Pairs) -> None:
     steps: List[str] = []
 
     def read() -> None:
         steps.append("read")
-        reactor.before_waiting(lambda: steps.append("write"))
+        reactor.to_answer.append(Answerer(lambda: steps.append("write")))
 
     reactor.once_a_turn.append(lambda: steps.append("commit"))
     for ours, theirs in pairs:
@@ -62,7 +72,7 @@ def test_a_turn_reads_all_then_commits_once_then_writes_all(reactor: Reactor, pa
 
 def test_a_write_is_not_repeated_in_the_next_turn(reactor: Reactor) -> None:
     steps: List[str] = []
-    reactor.before_waiting(lambda: steps.append("write"))
+    reactor.to_answer.append(Answerer(lambda: steps.append("write")))
     reactor.turn(0)
     reactor.turn(0)
     assert steps == ["write"]
@@ -193,7 +203,7 @@ def test_a_wait_ends_when_a_timer_is_due() -> None:
 
 def test_a_timer_in_the_far_future_is_no_error(reactor: Reactor) -> None:
     reactor.call_later(1e300, lambda: None)
-    reactor.before_waiting(reactor.stop)
+    reactor.to_answer.append(Answerer(reactor.stop))
     reactor.turn(0)
     reactor.turn()  # the stop has woken it
 
@@ -305,3 +315,46 @@ def test_what_other_threads_post_is_called_in_the_loop_and_in_order() -> None:
     thread.join()
     assert called == [(number, threading.current_thread()) for number in range(100)]
     reactor.close()
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="epoll is Linux's")
+def test_the_short_way_to_wait_tells_what_the_plain_one_tells() -> None:
+    """Sockets that may or may not be readable and writable, and some whose other end has gone."""
+    dice = random.Random(6)
+    with contextlib.ExitStack() as stack:
+        quick, plain = EpollSelector(), selectors.DefaultSelector()
+        stack.callback(quick.close)
+        stack.callback(plain.close)
+        watched: Dict[socket.socket, socket.socket] = {}
+        for step in range(600):
+            if len(watched) < 10:
+                ours, theirs = map(stack.enter_context, socket.socketpair())
+                ours.setblocking(False)
+                for one in (quick, plain):
+                    one.register(ours, READ, step)
+                watched[ours] = theirs
+            sock = dice.choice(list(watched))
+            what = dice.choice(
+                ["ask", "fill", "leave", "read", "forget", "read only", "write only"]
+            )
+            if what == "ask" and watched[sock].fileno() >= 0:
+                watched[sock].send(b"x")
+            elif what == "fill":
+                with contextlib.suppress(OSError):
+                    while sock.send(b"x" * 100000):
+                        pass
+            elif what == "leave":
+                watched[sock].close()
+            elif what == "read":
+                with contextlib.suppress(OSError):
+                    sock.recv(100)
+            elif what == "forget":
+                del watched[sock]
+            for one in (quick, plain):
+                if what == "forget":
+                    one.unregister(sock)
+                elif what.endswith("only"):
+                    one.modify(sock, READ if what == "read only" else WRITE, step)
+            found = {key.fileobj: (key, events) for key, events in quick.select(0)}
+            assert found == {key.fileobj: (key, events) for key, events in plain.select(0)}
+            assert dict(quick.get_map()) == {key.fileobj: key for key in plain.get_map().values()}

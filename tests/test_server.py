@@ -229,18 +229,13 @@ def test_partial_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sockets that take a few bytes at a time, or none at all, change nothing but the pace."""
     dice = random.Random(3)
 
-    class Reluctant(socket.socket):
-        def send(self, data, *flags):  # type: ignore[no-untyped-def]
-            if dice.random() < 0.3:
-                raise BlockingIOError
-            return super().send(bytes(data[: dice.randint(1, 700)]), *flags)
-
-    def accept(self):  # type: ignore[no-untyped-def]
-        descriptor, address = socket.socket._accept(self)  # type: ignore[attr-defined]
-        return Reluctant(self.family, self.type, self.proto, fileno=descriptor), address
+    def reluctant(handle: int, said: bytes) -> int:
+        if dice.random() < 0.3:
+            raise BlockingIOError
+        return os.write(handle, said[: dice.randint(1, 700)])
 
     data = b"".join(line + b"\n" for line in lines(3, 500))
-    monkeypatch.setattr(socket.socket, "accept", accept)
+    monkeypatch.setattr("metricsd.loop.connection.write", reluctant)
     with running() as server, Conversation(server.address) as client:
         expected = Model().stream(data)
         assert client.ask(data, expected.count(b"\n\n")) == expected

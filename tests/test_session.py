@@ -10,7 +10,7 @@ from metricsd.protocol.commands import Dispatcher
 from metricsd.protocol.outcomes import REPLY_ROOM, STEP_ROOM
 from metricsd.protocol.session import Session
 from metricsd.protocol.words import OK, WRONG_COMMAND, Outcome
-from metricsd.store import Memory, Store
+from metricsd.store import Memory, Receipt, Store
 from tests.model import Model
 from tests.script import lines, pieces
 
@@ -425,10 +425,10 @@ def test_both_paths_of_a_script_are_used(monkeypatch: pytest.MonkeyPatch) -> Non
     """The mixed scripts above test what they seem to: with short blocks some are batches."""
     counts = []
 
-    def counting(store: Store, block: bytes) -> Tuple[Optional[Outcome], bytes]:
-        outcome, left = put_block(store, block)
-        counts.append(outcome is not None)
-        return outcome, left
+    def counting(store: Store, block: bytes) -> Tuple[int, int, Optional[Receipt]]:
+        taken, left, receipt = put_block(store, block)
+        counts.append(receipt is not None)
+        return taken, left, receipt
 
     monkeypatch.setattr("metricsd.protocol.session.put_block", counting)
     data = b"".join(line + b"\n" for line in lines(0, 600))

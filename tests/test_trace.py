@@ -5,7 +5,6 @@ import gc
 import io
 import random
 import re
-import selectors
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
 import pytest
 
 from metricsd.loop import Connection, Listener, Reactor, Watch
+from metricsd.loop.polling import EpollSelector, make_selector
 from metricsd.protocol import Session
 from metricsd.server import PLAIN, Parts, Server
 from metricsd.store import Memory, Receipt, Store, StoreError
@@ -244,12 +244,11 @@ def test_why_a_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_send_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     errors: List[OSError] = [BlockingIOError(), ConnectionResetError(104, "gone")]
 
-    class Failing(socket.socket):
-        def send(self, *_: object) -> int:
-            raise errors.pop(0)
+    def fail(*_: object) -> int:
+        raise errors.pop(0)
 
     with Traced() as traced:
-        monkeypatch.setattr(socket, "socket", Failing)  # what accept makes
+        monkeypatch.setattr("metricsd.loop.connection.write", fail)
         with socket.create_connection(traced.server.address) as client:
             traced.server.turn(SECONDS)
             client.sendall(b"get k\n")
@@ -263,7 +262,7 @@ def test_an_interest_that_can_not_be_changed(monkeypatch: pytest.MonkeyPatch) ->
     with Traced() as traced, traced.client() as client:
         client.socket.sendall(b"".join(b"put k%d 1 1\n" % number for number in range(1000)))
         traced.turn()
-        monkeypatch.setattr(selectors.DefaultSelector, "modify", fail)
+        monkeypatch.setattr(EpollSelector, "modify", fail)
         client.socket.sendall(b"get *\n" * 10)
         assert ended(traced) == "c1        closed     no room"
 
@@ -453,7 +452,7 @@ def test_every_step_has_a_line_and_knows_its_moment() -> None:
     [
         (ObservedReactor, {"_call_later"}),
         (ObservedListener, set()),
-        (ObservedConnection, {"_tell", "_cause"}),
+        (ObservedConnection, {"_tell", "_tell_queued", "_tell_sent", "_cause"}),
         (ObservedSession, {"_tell"}),
         (ObservedWatch, {"_tell"}),
     ],
@@ -538,7 +537,7 @@ def test_off_means_the_plain_parts() -> None:
         assert server._dispatcher.store is server._store
         assert type(server._reactor) is Reactor
         assert type(server._reactor.once_a_turn) is list
-        assert type(server._reactor._selector) is selectors.DefaultSelector
+        assert type(server._reactor._selector) is type(make_selector())
         assert type(server._listeners["put"]) is Listener
         assert type(connection) is Connection
         assert type(connection._socket) is socket.socket

@@ -12,13 +12,14 @@ from metricsd.loop.endpoints import (
 )
 from metricsd.loop.listener import Listener
 from metricsd.loop.logs import REPEATS, log_shown
+from metricsd.loop.polling import Ready
 from metricsd.loop.process import (
     bound_garbage_collection,
     raise_descriptor_limit,
     share_the_lock,
     stopped_by_signals,
 )
-from metricsd.loop.reactor import Reactor, Ready
+from metricsd.loop.reactor import Reactor
 from metricsd.loop.sessions import Session
 from metricsd.loop.sockets import close_socket
 from metricsd.loop.tasks import Pause, Steps, Task, Worker

@@ -11,7 +11,7 @@ from typing import Callable, Tuple, Union
 from metricsd.loop.delivery import Delivery
 from metricsd.loop.reactor import Reactor
 from metricsd.loop.sessions import Session
-from metricsd.loop.sockets import close_socket
+from metricsd.loop.sockets import close_socket, handle, more_waiting, read, write
 from metricsd.loop.timers import Timer
 from metricsd.loop.watches import READ, WRITE
 
@@ -33,8 +33,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_address", "_ending", "_input_ended", "_lingering", "_listening", "_on_close", "_outbox",
-        "_reactor", "_socket", "_timer", "_waiting", "_watch", "last_active", "session",
+        "_address", "_ending", "_handle", "_input_ended", "_lingering", "_listening", "_on_close",
+        "_outbox", "_reactor", "_socket", "_timer", "_waiting", "_watch", "last_active", "session",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,7 @@ class Connection:
     ) -> None:
         """Watch a socket that does not block. Raises OSError if the system refuses."""
         self._socket = sock
+        self._handle = handle(sock)
         self._address = address  # for the log; the socket may not know it any more
         self.session = session
         self._reactor = reactor
@@ -90,22 +91,29 @@ class Connection:
     def _on_readable(self) -> None:
         """First phase of a turn, while listening: take in what has come."""
         try:
-            data = self._socket.recv(RECEIVE_BYTES)
-            more_waiting = False
-            if len(data) == RECEIVE_BYTES:
-                more_waiting = self._more_waiting()
-            elif self._ending or not data:
-                # No data is the end of input, of which the session hears as of any arrival. While
-                # stopping, so is the end of what had arrived: some clients never stop sending.
-                self._input_ended = True
-                self._listening = False
-            self.session.receive(data, more_waiting)
+            data = read(self._handle, RECEIVE_BYTES)
+            if data and len(data) < RECEIVE_BYTES and not self._ending:
+                self.session.receive(data, False)
+            else:
+                self._receive_more_or_less(data)
         except (BlockingIOError, InterruptedError):
             return  # not ready after all; the loop comes back
         except Exception as error:
             self._fail(error)
             return
-        self._reactor.before_waiting(self._answer)
+        self._reactor.to_answer.append(self)
+
+    def _receive_more_or_less(self, data: bytes) -> None:
+        """Take in as much as fits, of which there may be more, or the last that there is.
+
+        No data is the end of input, of which the session hears as of any arrival. While stopping,
+        so is the end of what had arrived: some clients never stop sending.
+        """
+        full = len(data) == RECEIVE_BYTES
+        if not full:
+            self._input_ended = True
+            self._listening = False
+        self.session.receive(data, full and more_waiting(self._socket))
 
     def _on_writable(self) -> None:
         """First phase, while talking: make more of what there is to say, if all has been sent."""
@@ -115,7 +123,7 @@ class Connection:
         except Exception as error:
             self._fail(error)
             return
-        self._reactor.before_waiting(self._answer)
+        self._reactor.to_answer.append(self)
 
     def _on_ready_while_waiting(self) -> None:
         """First phase: something has come that can't be read yet: stop watching, or spin."""
@@ -135,31 +143,31 @@ class Connection:
         except Exception as error:
             self._fail(error)
             return
-        self._reactor.before_waiting(self._answer)
+        self._reactor.to_answer.append(self)
 
-    def _answer(self) -> None:
+    def answer(self) -> None:
         """Last phase: send once, and decide what to wait for."""
         session = self.session
+        sent = 0
         try:
             said = session.replies()
             if self._outbox:
                 said = self._outbox + said
             if said:
-                self._outbox = said[self._send(said) :]
-                if self._outbox:
-                    self._listening = False
-            self.last_active = self._reactor.now
-            if session.unfinished or session.waiting or session.over or not self._listening:
-                self._wait_for_next()
+                sent = write(self._handle, said)
+        except (BlockingIOError, InterruptedError):
+            pass  # the system takes nothing now
         except Exception as error:
             self._fail(error)
-
-    def _send(self, said: bytes) -> int:
-        """How many bytes the system takes; the rest waits until the socket is writable."""
+            return
+        self.last_active = self._reactor.now
+        if sent == len(said) and self._listening and session.quiet:
+            return  # nearly always: all is said, and the next arrival is waited for
+        self._outbox = said[sent:]
         try:
-            return self._socket.send(said)
-        except (BlockingIOError, InterruptedError):
-            return 0
+            self._wait_for_next()
+        except Exception as error:
+            self._fail(error)
 
     def _wait_for_next(self) -> None:
         """The interest is derived from the buffers, here and nowhere else."""
@@ -190,12 +198,6 @@ class Connection:
             self._socket.shutdown(socket.SHUT_WR)
             self._watch.change(READ, self._on_readable)
             self._timer = self._reactor.call_later(LINGER_SECONDS, self.close)
-
-    def _more_waiting(self) -> bool:
-        try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except (BlockingIOError, InterruptedError):
-            return False
 
     def _fail(self, error: Exception) -> None:
         """End this connection and no other: the network failed it, or we did."""

@@ -5,23 +5,15 @@ nothing of what is read or written.
 """
 
 import contextlib
-import logging
 import selectors
 import socket
 import time
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional
 
-from metricsd.loop.logs import REPEATS
+from metricsd.loop.polling import Ready, make_selector, poll
 from metricsd.loop.timers import Timers
 from metricsd.loop.waker import Waker
-from metricsd.loop.watches import READ, Callback, Watch
-
-logger = logging.getLogger("metricsd")
-
-Ready = List[Tuple[selectors.SelectorKey, int]]
-
-# Seconds until the loop asks again when the system fails to tell what is ready.
-SELECT_PAUSE = 0.05
+from metricsd.loop.watches import READ, Answerer, Callback, Watch
 
 
 class Reactor:
@@ -30,8 +22,8 @@ class Reactor:
     A turn has three phases. First everyone is read: the callbacks of all sockets that are ready,
     then those of the timers that are due. They leave what they have to say in buffers. Second, the
     ``once_a_turn`` callbacks run, in order, before anybody is answered: they do what is done once
-    for all clients, such as storing their puts as one block. Last, everyone is answered: the
-    callbacks left with ``before_waiting`` are called.
+    for all clients, such as storing their puts as one block. Last, everyone is answered who has
+    been left in ``to_answer``.
     """
 
     def __init__(
@@ -44,9 +36,8 @@ class Reactor:
         self.turns = 0  # so far
         self.busy_seconds = self.longest_turn = 0.0  # of all turns, and of one, without the waiting
         self._clock = clock
-        self._selector = selectors.DefaultSelector() if selector is None else selector
-        self._before_waiting: List[Callback] = []
-        self.before_waiting = self._before_waiting.append  # call once, in the last phase
+        self._selector = make_selector() if selector is None else selector
+        self.to_answer: List[Answerer] = []  # in the last phase, once
         self._timers = Timers(clock)
         self.call_later = self._timers.add  # (delay, callback): call once, in so many seconds
         self._stopping = False
@@ -81,9 +72,9 @@ class Reactor:
             self._timers.run(self.now)
         for callback in self.once_a_turn:
             callback()
-        for callback in self._before_waiting:
-            callback()
-        self._before_waiting.clear()
+        for answerer in self.to_answer:
+            answerer.answer()
+        self.to_answer.clear()
         busy = self._clock() - self.now
         self.turns += 1
         self.busy_seconds += busy
@@ -115,12 +106,4 @@ class Reactor:
         self._selector.close()
 
     def _select(self, timeout: Optional[float]) -> Ready:
-        """What is ready. If the system fails to tell, the loop goes on after a moment."""
-        try:
-            return self._selector.select(timeout)
-        except InterruptedError:
-            return []
-        except OSError as error:
-            time.sleep(SELECT_PAUSE)
-            logger.error("cannot wait for events: %s", error, extra=REPEATS)
-            return []
+        return poll(self._selector, timeout)

@@ -30,6 +30,10 @@ class Session(Protocol):
         """Whether the connection is to be closed once the replies are sent."""
 
     @property
+    def quiet(self) -> bool:
+        """Whether it is none of these three; False also where that is not known at once."""
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is pending in either direction."""
 

@@ -1,7 +1,13 @@
-"""Sockets: what the system says of them."""
+"""Sockets: what the system says of them, and how they are read and written.
+
+Owns one short cut: where a socket is a file descriptor, read(2) and write(2) do what recv and send
+do, and reach the system in fewer steps of Python's, a twentieth of what a put takes.
+"""
 
 import errno
+import os
 import socket
+from typing import Any, Callable
 
 # What accept may say of a client that has gone, or whose network has: accept(2). It is not ours.
 GONE = (
@@ -17,3 +23,21 @@ def close_socket(sock: socket.socket) -> None:
         sock.close()
     except OSError:
         pass
+
+
+def more_waiting(sock: socket.socket) -> bool:
+    """Whether more has come than has been read. Raises OSError if the connection is lost."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except (BlockingIOError, InterruptedError):
+        return False
+
+
+read: Callable[[Any, int], bytes]  # (handle, most): the bytes that have come, b"" at the end
+write: Callable[[Any, bytes], int]  # (handle, bytes): how many of them are taken
+handle: Callable[[socket.socket], Any]  # of a socket, for these two
+
+if os.name == "posix":
+    read, write, handle = os.read, os.write, socket.socket.fileno
+else:
+    read, write, handle = socket.socket.recv, socket.socket.send, lambda sock: sock

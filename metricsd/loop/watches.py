@@ -5,12 +5,24 @@ Owns one socket's place in the selector.
 
 import selectors
 import socket
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # it came with Python 3.8
 
 Callback = Callable[[], None]
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
+
+
+class Answerer(Protocol):
+    """Somebody who is answered in the last phase of a turn."""
+
+    def answer(self) -> None:
+        """Send what there is to say."""
 
 
 class Watch:

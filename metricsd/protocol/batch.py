@@ -4,116 +4,133 @@ Owns one short cut, with the same result as line by line. Does not know any othe
 that is not all plain puts is left alone, to be run line by line.
 """
 
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
+from metricsd.protocol.counts import Counts
 from metricsd.protocol.points import to_numbers
-from metricsd.protocol.words import Outcome, Puts, of_puts
-from metricsd.store import Store
+from metricsd.protocol.words import Outcome, of_puts
+from metricsd.store import Receipt, Store
 
 if TYPE_CHECKING:
     from typing import Protocol
 else:
     Protocol = object  # it came with Python 3.8
 
-# Bytes of a block of puts: some 400 of them, a few tenths of a millisecond.
+# Bytes of a block of puts at most: some 400 of them, a few tenths of a millisecond.
 BLOCK_BYTES = 16 * 1024
 
-# Single puts that make the block of a turn full: about half a millisecond.
-MAX_JOINED = 256
+# Bytes of several clients' puts in a block at most. A few dozen puts have most of the gain; where
+# each client sends more than that, a block of one client's is cheaper: nobody counts whose is what.
+SHARED_BYTES = 4 * 1024
 
 PUT_START = b"put "  # of every line that goes the short way
 
 # Stands for a "put" that begins a line. Split at white space, a block loses its line breaks, and
 # words alone don't tell where a line began: "put a 1 1 put" and "put 1 1" add up to two puts.
 FIRST_PUT = "\0"
+MARK = " " + FIRST_PUT + " "
+SHORTER = len("\nput ") - len(MARK)  # each mark makes the text, which tells how many there are
 
 
-def put_block(store: Store, block: bytes) -> Tuple[Optional[Outcome], bytes]:
+def put_block(store: Store, block: bytes) -> Tuple[int, int, Optional[Receipt]]:
     """Store a block of whole lines if each is a put that can be stored.
 
-    Returns what has come of it, and the lines that the store has left for another turn, if it
-    would have taken long. No outcome means that nothing is stored: it has to be run line by line.
+    Returns how many of the lines are done with, how many are left, as the store would have held up
+    others, and the receipt. None means that nothing is stored: it has to be run line by line.
     """
     if block[:4] != PUT_START:
-        return None, block
+        return 0, 0, None
     try:
         text = block.decode()
         if FIRST_PUT in text:
-            return None, block
-        count = text.count("\n")
-        words = ("\n" + text).replace("\nput ", " " + FIRST_PUT + " ").split()
-        if len(words) != 4 * count or words[::4].count(FIRST_PUT) != count:
-            return None, block
+            return 0, 0, None
+        lines = "\n" + text[:-1]
+        marked = lines.replace("\nput ", MARK)
+        count = (len(lines) - len(marked)) // SHORTER
+        words = marked.split()
+        if "\n" in marked or len(words) != 4 * count or words[::4].count(FIRST_PUT) != count:
+            return 0, 0, None
         values, timestamps = to_numbers(words[2::4], words[3::4])
     except ValueError:  # not UTF-8, not a number
-        return None, block
+        return 0, 0, None
     if store.room < count:
-        return None, block
+        return 0, 0, None
     taken, receipt = store.put_many(words[1::4], values, timestamps)
-    left = b"" if taken == count else block.split(b"\n", taken)[taken]
-    return of_puts(taken, receipt), left
+    return taken, count - taken, receipt
+
+
+def lines_behind(lines: bytes, number: int) -> bytes:
+    """The lines that come after so many."""
+    return lines.split(b"\n", number)[number]
 
 
 class Putter(Protocol):
-    """A session that has a line in a block."""
+    """A session whose arrival is in a block."""
+
+    said: bytes  # its reply, once that is known
+
+    def take(self, outcome: Outcome, left: bytes) -> None:
+        """Hear what has come of the first lines, and go on with those that are left."""
 
     def run_alone(self, lines: bytes) -> None:
         """Run whole lines by themselves."""
 
 
-class Block:
-    """What look like single puts, of several clients, to be stored together."""
-
-    __slots__ = ("has_run", "lines", "outcome", "putters")
-
-    def __init__(self) -> None:
-        self.lines: List[bytes] = []
-        self.putters: List[Putter] = []  # whose they are
-        self.has_run = False
-        self.outcome: Outcome = b""  # of each line that has not run alone
-
-    def run(self, store: Store) -> None:
-        """Store all of it; if that can't be done, each line runs by itself.
-
-        So a client's mistake is nobody else's.
-        """
-        self.has_run = True
-        try:
-            outcome, left = put_block(store, b"".join(self.lines))
-        except Exception:
-            outcome = None  # a fault of ours: run one by one, it hits only whose line causes it
-            left = b"".join(self.lines)
-        taken = len(self.lines) - left.count(b"\n")
-        if isinstance(outcome, bytes):
-            self.outcome = outcome[: len(outcome) // taken]  # the replies are all the same
-        elif outcome is not None:
-            self.outcome = Puts(1, outcome.receipt)
-        for putter, line in zip(self.putters[taken:], self.lines[taken:]):
-            putter.run_alone(line)
-
-
 class TurnBatch:
-    """The single puts of a turn, of all clients: they are gathered in a block, and it runs."""
+    """What look like puts in a turn, of all clients: they are gathered, and stored together."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._block = Block()
-
-    def join(self, putter: Putter, line: bytes) -> Block:
-        """Gather an arrival that is one put into a block that runs at the end of this turn.
-
-        An arrival of several puts is a block already.
-        """
-        block = self._block
-        block.putters.append(putter)
-        block.lines.append(line)
-        if len(block.lines) >= MAX_JOINED:
-            self.run()
-        return block
+    def __init__(self, store: Store, counts: Counts) -> None:
+        self._points = store
+        self._counts = counts
+        self.arrivals: Dict[Putter, bytes] = {}  # whole lines, by whose they are
 
     def run(self) -> None:
-        """Store what has been gathered, and begin another block."""
-        block = self._block
-        if block.lines:
-            self._block = Block()
-            block.run(self._store)
+        """Store what has been gathered."""
+        if self.arrivals:
+            putters, arrivals = list(self.arrivals), list(self.arrivals.values())
+            self.arrivals.clear()
+            self._store(putters, arrivals)
+
+    def _store(self, putters: List[Putter], arrivals: List[bytes]) -> None:
+        """Store all of it at once if that can be done, or else each half by itself.
+
+        So a client's mistake is nobody else's: in the end only his arrival runs alone.
+        """
+        block = b"".join(arrivals)
+        receipt = None
+        if len(block) <= (BLOCK_BYTES if len(putters) == 1 else SHARED_BYTES):
+            try:
+                taken, left, receipt = put_block(self._points, block)
+            except Exception:
+                pass  # a fault of ours: it is to hit only whose line causes it
+        if receipt is not None:
+            self._counts.bytes_in += len(block)
+            self._counts.puts += taken
+            self._tell(putters, arrivals, taken, left, receipt)
+        elif len(putters) > 1:
+            half = len(putters) // 2
+            self._store(putters[:half], arrivals[:half])
+            self._store(putters[half:], arrivals[half:])
+        else:
+            putters[0].run_alone(arrivals[0])
+
+    def _tell(
+        self,
+        putters: List[Putter],
+        arrivals: List[bytes],
+        taken: int,
+        left: int,
+        receipt: Receipt,
+    ) -> None:
+        """Tell each what has come of its lines, of which the last ones may be left."""
+        outcome = of_puts(1, receipt)
+        if taken == len(putters) and not left and isinstance(outcome, bytes):
+            self._counts.bytes_out += len(outcome) * taken
+            for putter in putters:  # nearly always: each has put once, and it is stored
+                putter.said = outcome
+            return
+        for putter, lines in zip(putters, arrivals):
+            count = lines.count(b"\n") if len(putters) > 1 else taken + left
+            done = min(count, taken)
+            taken -= done
+            putter.take(of_puts(done, receipt), lines_behind(lines, done) if done < count else b"")

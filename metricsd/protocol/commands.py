@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
 from metricsd.protocol.batch import TurnBatch
+from metricsd.protocol.counts import Counts
 from metricsd.protocol.points import to_numbers
 from metricsd.protocol.replies import REPLY_HEAD, REPLY_TAIL, KeptReplies
 from metricsd.protocol.rows import rows
@@ -31,7 +32,8 @@ class Dispatcher:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.batch = TurnBatch(store)
+        self.counts = Counts()
+        self.batch = TurnBatch(store, self.counts)
         self.kept_replies = KeptReplies()
 
     def run(self, words: List[str]) -> Reply:
@@ -53,11 +55,14 @@ def put(dispatcher: Dispatcher, key: str, value: str, timestamp: str) -> Receipt
         (number,), (seconds,) = to_numbers((value,), (timestamp,))
     except ValueError:
         raise BadCommand from None
-    return dispatcher.store.put(key, number, seconds)
+    receipt = dispatcher.store.put(key, number, seconds)
+    dispatcher.counts.puts += 1
+    return receipt
 
 
 def get(dispatcher: Dispatcher, key: str) -> Reply:
     """Answer every measurement of a key, or of every key."""
+    dispatcher.counts.gets += 1
     if key == EVERY_KEY:
         return _pieces(dispatcher.store.items())
     series = dispatcher.store.find(key)

@@ -7,7 +7,7 @@ conversation with plain bytes.
 from io import BytesIO
 from typing import Callable, Iterator, Optional
 
-from metricsd.protocol.batch import BLOCK_BYTES, PUT_START, Block, put_block
+from metricsd.protocol.batch import BLOCK_BYTES, lines_behind, put_block
 from metricsd.protocol.commands import BadCommand, Dispatcher
 from metricsd.protocol.lines import MAX_LINE_BYTES, LineBuffer
 from metricsd.protocol.outcomes import SLOW_ROOM, Outcomes
@@ -16,6 +16,8 @@ from metricsd.protocol.words import WRONG_COMMAND, Outcome, of_puts, words
 from metricsd.store import Receipt, StoreError
 
 NONE_LEFT: Iterator[bytes] = iter(())
+
+LINE_FEED, P = b"\np"  # as numbers, which single bytes are
 
 
 class Session:
@@ -34,28 +36,27 @@ class Session:
     """
 
     __slots__ = (
-        "_arrival_goes_on", "_batch", "_blank_seen", "_block", "_dispatcher", "_failure",
-        "_first_line", "_held_line", "_lines", "_lines_left", "_max_line_bytes",
-        "_outcomes", "_pieces", "_quiet", "_request_seen", "_said",
-        "over", "unfinished", "waiting",
+        "_arrival_goes_on", "_batch", "_blank_seen", "_counts", "_dispatcher", "_failure",
+        "_first_line", "_held_line", "_lines", "_lines_left", "_max_line_bytes", "_outcomes",
+        "_pieces", "_request_seen", "over", "quiet", "said", "unfinished", "waiting",
     )  # fmt: skip
     deadline = None  # a client may take its time
 
     def __init__(self, dispatcher: Dispatcher, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._dispatcher = dispatcher
         self._batch = dispatcher.batch
+        self._counts = dispatcher.counts
         self._max_line_bytes = max_line_bytes
         self._lines = LineBuffer(max_line_bytes, BLOCK_BYTES)
         self._lines_left: Iterator[bytes] = NONE_LEFT  # of a block that runs line by line
         self._held_line: Optional[bytes] = None  # no put: it runs when no receipt is open
         self._pieces: Optional[Iterator[bytes]] = None  # what is left of a large reply
         self._outcomes = Outcomes()
-        self._said = b""  # the reply, if it is the only one and known at once
+        self.said = b""  # the reply, if it is the only one and known at once
         self._first_line = True  # no line has come yet
         self._arrival_goes_on = False
         self._blank_seen = self._request_seen = False  # in this arrival
-        self._quiet = False  # nothing is left from before: whole lines may pass by the line buffer
-        self._block: Optional[Block] = None  # that the arrival has joined
+        self.quiet = False  # nothing is left from before: whole lines may go a shorter way
         self._failure: Optional[Exception] = None  # of running alone, to be raised in replies
         self.unfinished = False
         self.waiting = False  # a receipt is open
@@ -64,57 +65,67 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether nothing is pending: no reply to make, no line begun."""
-        to_say = self._said or self._block or self._outcomes
-        return not (self.unfinished or to_say or self._lines.inside_line)
+        pending = self.unfinished or self.said or self._outcomes or self in self._batch.arrivals
+        return not (pending or self._lines.inside_line)
 
     def receive(self, data: bytes, more_waiting: bool = False) -> None:
         """Take an arrival, or part of one if there is ``more_waiting``; b"" is the end of input."""
-        if not self._quiet or more_waiting or len(data) > self._lines.block_bytes:
+        if not self.quiet or more_waiting or not data or data[-1] != LINE_FEED:
             self._receive_part(data, more_waiting)
-        elif data[:4] == PUT_START and data.find(b"\n") == len(data) - 1:
-            self._block = self._batch.join(self, data)  # the usual arrival: one put
-        elif data[-1:] != b"\n":
-            self._receive_part(data, more_waiting)
+            return
+        self.quiet = False
+        if data[0] == P:
+            self._batch.arrivals[self] = data  # the usual arrival: whole lines of puts
         else:
-            outcome, left = put_block(self._dispatcher.store, data)
-            if outcome is None:
-                self.run_alone(data)
-            elif left:
-                self._put_off(outcome, left)
-            elif isinstance(outcome, bytes):
-                self._said = outcome
-            else:
-                self._outcomes.add(outcome)
+            self.run_alone(data)
+
+    def take(self, outcome: Outcome, left: bytes) -> None:
+        """Keep what has come of an arrival of puts, and the lines of it that are left."""
+        if isinstance(outcome, bytes) and not left:
+            self._counts.bytes_out += len(outcome)
+            self.said = outcome
+        else:
+            self._outcomes.add(outcome)
+            if left:
+                self._put_off(left)
+
+    def _put_off(self, lines: bytes) -> None:
+        """Leave the rest of a block for the next turn: it would hold up others."""
+        self._outcomes.room = 0
+        self._lines_left = BytesIO(lines)
+        self.unfinished = True
 
     def run_alone(self, lines: bytes) -> None:
         """Run these whole lines one by one. An exception is kept, and ``replies`` raises it."""
-        self._block = None
+        self._counts.bytes_in += len(lines)
         self._lines_left = BytesIO(lines)
-        self._quiet = False
         self.unfinished = True
         try:
             self.go_on()
         except Exception as error:
             self._failure = error
 
-    def _put_off(self, outcome: Outcome, left: bytes) -> None:
-        """Leave the rest of a block for the next turn: it would hold up others."""
-        self._outcomes.add(outcome)
-        self._outcomes.room = 0
-        self._lines_left = BytesIO(left)
-        self._quiet = False
-        self.unfinished = True
-
     def _receive_part(self, data: bytes, more_waiting: bool) -> None:
         """Take what may begin or end in the middle of a line."""
         if self.over:
             return
+        self._finish_short_way()
+        self._counts.bytes_in += len(data)
         self._request_seen |= self._lines.skipping  # the rest of a long line is not blank
         self._arrival_goes_on = more_waiting
         self._lines.feed(data)
-        self._quiet = False
+        self.quiet = False
         self.unfinished = True
         self.go_on()
+
+    def _finish_short_way(self) -> None:
+        """Run what has been gathered, and keep the reply: something else comes behind it."""
+        if self in self._batch.arrivals:
+            self._batch.run()
+        if self.said:
+            self._counts.bytes_out -= len(self.said)  # with the other outcomes, it counts again
+            self._outcomes.add(self.said)
+            self.said = b""
 
     def go_on(self) -> None:
         """Run what is unfinished, until there is no room for more replies, or one is waited for."""
@@ -135,21 +146,20 @@ class Session:
 
     def replies(self) -> bytes:
         """What there is to say, as far as it is known; each byte once."""
-        if self._said:
-            said, self._said = self._said, b""
+        said = self.said
+        if said:  # nearly always: to a put that is stored
+            self.said = b""
+            self.quiet = True
             return said
-        if self._block is not None:
-            if not self._block.has_run:
-                self._batch.run()
-            block, self._block = self._block, None
-            if block is not None:  # it has not run alone
-                if isinstance(block.outcome, bytes):
-                    return block.outcome  # nearly always: the put is stored
-                self._outcomes.add(block.outcome)
+        self._finish_short_way()
         if self._failure is not None:
             raise self._failure
         said = self._outcomes.take_words()
+        self._counts.bytes_out += len(said)
         self.waiting = bool(self._outcomes)
+        busy = self.unfinished or self.waiting or self.over or self._arrival_goes_on
+        fit = self._lines.block_bytes == BLOCK_BYTES  # if not, a line of a block may be too long
+        self.quiet = fit and self._lines.empty and not self._first_line and not busy
         return said
 
     def _step(self) -> Optional[Outcome]:
@@ -164,7 +174,7 @@ class Session:
             self._pieces = None
         line = self._held_line or next(self._lines_left, None)
         if line is not None:
-            held = not line.startswith(PUT_START) and self._outcomes.pending()
+            held = not line.startswith(b"put ") and self._outcomes.pending()
             self._held_line = line if held else None
             return None if held else self._run_line(line)
         if self._first_line and self._lines.begins_with(FOREIGN_START):
@@ -173,14 +183,14 @@ class Session:
         if block is None:
             return None
         if len(block) <= self._lines.block_bytes:  # if not, it is a line that may be too long
-            outcome, left = put_block(self._dispatcher.store, block)
-            if outcome is not None:
+            taken, left, receipt = put_block(self._dispatcher.store, block)
+            if receipt is not None:
+                self._counts.puts += taken
                 self._request_seen = True
                 self._first_line = False
-                if not left:
-                    return outcome
-                self._put_off(outcome, left)
-                return b""
+                if left:
+                    self._put_off(lines_behind(block, taken))
+                return of_puts(taken, receipt)
         self._lines_left = BytesIO(block)
         return b""
 
@@ -196,10 +206,12 @@ class Session:
             self._request_seen = True
             reply = self._dispatcher.run(split)
         except (BadCommand, UnicodeDecodeError):
+            self._counts.wrong += 1
             self._request_seen = True
             foreign = first and is_foreign(line, cut=self._lines.skipping)
             return self._hang_up() if foreign else WRONG_COMMAND
         except StoreError as error:
+            self._counts.refused += 1
             return words(error)
         if isinstance(reply, Receipt):
             return of_puts(1, reply)
@@ -217,7 +229,6 @@ class Session:
         if self._blank_seen and not self._request_seen and not self._lines.inside_line:
             self._outcomes.add(WRONG_COMMAND)
         self._blank_seen = self._request_seen = False
-        self._quiet = self._lines.empty and not self._first_line and not self.over
 
     def _hang_up(self) -> bytes:
         """Drop all that has come; the session ends with an error."""

@@ -179,6 +179,22 @@ class ObservedListener(Listener):
         self._observer.tell(steps.Paused(self._observer.at))
 
 
+class Overheard:
+    """A session, and what it has said last."""
+
+    def __init__(self, session: AnySession) -> None:
+        self._session = session
+        self.last_said = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def replies(self) -> bytes:
+        """What there is to say."""
+        self.last_said = self._session.replies()
+        return self.last_said
+
+
 class ObservedConnection(Connection):
     """Tells what a client is sent, and why it is closed."""
 
@@ -192,9 +208,11 @@ class ObservedConnection(Connection):
         on_close: Callable[[Connection], None],
     ) -> None:
         self._observer = observer
-        self._unsent = 0  # bytes that have been told and are to be sent
+        self._told = True  # what is sent in this turn
+        self._unsent = b""  # that was left of the turns before
         self._error: Optional[Exception] = None  # it failed
-        super().__init__(sock, address, session, reactor, on_close)
+        self._overheard = Overheard(session)
+        super().__init__(sock, address, self._overheard, reactor, on_close)
         self.name = observer.client_comes()
         observer.name(sock, self.name)
         observer.tell(steps.Opened(observer.at, self.name, address))
@@ -225,13 +243,33 @@ class ObservedConnection(Connection):
             return Cause.INPUT_ENDED
         return Cause.IDLE if self._observer.in_timer else Cause.SERVER_CLOSED
 
-    def _send(self, said: bytes) -> int:
-        if len(said) > self._unsent:
-            self._tell(steps.Queued, said[self._unsent :])
-        sent = super()._send(said)
-        self._unsent = len(said) - sent
-        self._tell(steps.Sent, said[:sent], len(said))
-        return sent
+    def answer(self) -> None:
+        """Send once, and decide what to wait for."""
+        self._told = False
+        self._unsent = self._outbox
+        self._overheard.last_said = b""
+        super().answer()
+        self._tell_sent()
+
+    def _wait_for_next(self) -> None:
+        self._tell_sent()
+        super()._wait_for_next()
+
+    def _tell_sent(self) -> None:
+        """Tell what is said, and how much of it and of what was left has been sent."""
+        said = self._tell_queued()
+        if said:
+            sent = len(said) - len(self._outbox)
+            self._tell(steps.Sent, said[:sent], len(said))
+
+    def _tell_queued(self) -> bytes:
+        """Tell what is said, once; return all that there is to send."""
+        if self._told:
+            return b""
+        self._told = True
+        if self._overheard.last_said:
+            self._tell(steps.Queued, self._overheard.last_said)
+        return self._unsent + self._overheard.last_said
 
     def _end(self) -> None:
         before = self._lingering
@@ -241,6 +279,7 @@ class ObservedConnection(Connection):
 
     def _fail(self, error: Exception) -> None:
         self._error = error
+        self._tell_queued()
         super()._fail(error)
         self._error = None  # whose traceback knows this connection: a circle
 
