@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import os
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -39,6 +42,20 @@ def _no_log_line_is_old() -> None:
     """What was logged in an earlier test is logged again, also by a one-file build's own copy."""
     for one in logging.getLogger("metricsd").filters:
         getattr(one, "last", {}).clear()
+
+
+@contextlib.contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder for files whose syncs are not the subject: in memory, where the system has that."""
+    in_memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=in_memory if os.access(in_memory, os.W_OK) else None) as f:
+        yield Path(f)
+
+
+@pytest.fixture(name="quick_path")
+def _quick_path() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(name="server")

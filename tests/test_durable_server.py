@@ -74,6 +74,11 @@ class Process:
         return self.process.wait(20)
 
 
+@pytest.fixture(name="tmp_path")
+def _tmp_path(quick_path: Path) -> Path:
+    return quick_path
+
+
 @pytest.fixture(name="path")
 def _path(tmp_path: Path) -> Path:
     return tmp_path / "points.db"
@@ -235,11 +240,7 @@ def test_files_that_somebody_removes(tmp_path: Path, what: str) -> None:
 class Syncs:
     """How syncs of the store's files go, in a server that is started with ``environment``."""
 
-    def __init__(self, folder: Path) -> None:
-        library = folder / "sync_faults.so"
-        source = Path(__file__).with_name("sync_faults.c")
-        command = [str(compiler), "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
-        subprocess.run(command, check=True)
+    def __init__(self, library: Path, folder: Path) -> None:
         self._control = folder / "control"
         self.shadow = folder / "shadow"
         self.shadow.mkdir()
@@ -253,9 +254,18 @@ class Syncs:
         new.replace(self._control)
 
 
+@pytest.fixture(scope="module", name="library")
+def _library(tmp_path_factory: Any) -> Path:
+    library: Path = tmp_path_factory.mktemp("library") / "sync_faults.so"
+    source = Path(__file__).with_name("sync_faults.c")
+    command = [str(compiler), "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
 @pytest.fixture(name="syncs")
-def _syncs(tmp_path_factory: Any) -> Syncs:
-    return Syncs(tmp_path_factory.mktemp("syncs"))
+def _syncs(library: Path, tmp_path_factory: Any) -> Syncs:
+    return Syncs(library, tmp_path_factory.mktemp("syncs"))
 
 
 @needs_compiler
@@ -303,7 +313,7 @@ def test_a_sync_that_takes_long_holds_up_no_get(path: Path, syncs: Syncs) -> Non
         with process.talk() as putter, process.talk() as reader:
             assert putter.ask(b"put k 1 1\n") == OK
             syncs.go("slow")
-            puts, took = 20, []
+            puts, took = 10, []
             sent = threading.Thread(
                 target=lambda: [putter.ask(b"put k 1 %d\n" % n) for n in range(puts)]
             )
