@@ -28,7 +28,7 @@ def _original() -> Original:
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
-    with mock.patch.object(reading, "SEEK_IDS", 300):
+    with mock.patch.object(reading, "SEEK_IDS", 60):
         yield
     logging.disable(logging.NOTSET)
 
