@@ -1,4 +1,4 @@
-"""A real server on a free port for each test that asks for one."""
+"""A real server on a free port for each test that asks for one, a loop, a folder."""
 
 import contextlib
 import logging
@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from metricsd import Server
+from metricsd.loop import Reactor
 from tests.conversation import Conversation
 
 
@@ -42,6 +43,28 @@ def _no_log_line_is_old() -> None:
     """What was logged in an earlier test is logged again, also by a one-file build's own copy."""
     for one in logging.getLogger("metricsd").filters:
         getattr(one, "last", {}).clear()
+
+
+class Clock:
+    """One that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reactor(clock: Clock) -> Iterator[Reactor]:
+    reactor = Reactor(clock)
+    yield reactor
+    reactor.close()
 
 
 @contextlib.contextmanager
