@@ -119,7 +119,7 @@ def test_put_each_stops_after_what_may_take_long(
         slow.append(timestamp)
         return series.put(timestamp, value)
 
-    for _ in range(30):
+    for _ in range(15):
         places = [dice.randrange(2) for _ in range(300)]
         timestamps = [dice.randrange(10000) for _ in range(300)]
         values = [dice.random() for _ in range(300)]
