@@ -21,6 +21,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT / "metricsd" / "WALKTHROUGH.md"
 
 RUN_SECONDS = 30
+AT_A_TIME = 4  # commands that run: most of them mostly wait
 
 # A comment, and below it a fenced block or a table, if there is one already.
 QUOTATION = re.compile(
@@ -168,15 +170,19 @@ def _belongs(line: str, indent: int) -> bool:
 
 
 def check(text: str) -> List[str]:
-    """A line for every quotation that has parted from its source."""
-    complaints: List[str] = []
-    for quotation in quotations(text):
-        try:
-            if quotation.parted(quotation.fresh()):
-                complaints.append(f"{quotation.kind} {quotation.source}: is not what stands there")
-        except QuoteError as error:
-            complaints.append(str(error))
-    return complaints
+    """A line for every quotation that has parted from its source, in the order of the text."""
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        return [line for line in threads.map(_complaint, quotations(text)) if line]
+
+
+def _complaint(quotation: Quotation) -> str:
+    """What is wrong with a quotation, in a line; empty if nothing is."""
+    try:
+        if quotation.parted(quotation.fresh()):
+            return f"{quotation.kind} {quotation.source}: is not what stands there"
+    except QuoteError as error:
+        return str(error)
+    return ""
 
 
 def main() -> int:

@@ -136,6 +136,11 @@ class Subject:
         time.sleep(seconds)
         return (self._cpu() - before) / seconds
 
+    def sleeps(self) -> bool:
+        """Whether it waits for something to happen, and not for the processor."""
+        with open(f"/proc/{self.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "S"
+
     def quiet_descriptors(self, expected: int, seconds: float = 10.0) -> int:
         """How many descriptors are open, once there are as many as expected or the time is up."""
         deadline = time.monotonic() + seconds

@@ -1,13 +1,17 @@
-"""A real server on a free port for each test that asks for one."""
+"""A real server on a free port for each test that asks for one, a loop, a folder."""
 
 import contextlib
 import logging
+import os
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from metricsd import Server
+from metricsd.loop import Reactor
 from tests.conversation import Conversation
 
 
@@ -39,6 +43,42 @@ def _no_log_line_is_old() -> None:
     """What was logged in an earlier test is logged again, also by a one-file build's own copy."""
     for one in logging.getLogger("metricsd").filters:
         getattr(one, "last", {}).clear()
+
+
+class Clock:
+    """One that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reactor(clock: Clock) -> Iterator[Reactor]:
+    reactor = Reactor(clock)
+    yield reactor
+    reactor.close()
+
+
+@contextlib.contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder for files whose syncs are not the subject: in memory, where the system has that."""
+    in_memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=in_memory if os.access(in_memory, os.W_OK) else None) as f:
+        yield Path(f)
+
+
+@pytest.fixture(name="quick_path")
+def _quick_path() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(name="server")

@@ -132,9 +132,11 @@ def test_a_port_in_use_is_one_clear_line() -> None:
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "256.1.1.1", "..", "203.0.113.1"])
-def test_an_impossible_host_is_one_clear_line(host: str) -> None:
-    code, said = run("--host", host, "--port", "0")
-    assert code == 1
+def test_an_impossible_host_is_one_clear_line(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--host", host, "--port", "0"]) == 1
+    said = capsys.readouterr().err
     assert said.startswith("metricsd: cannot listen on " + host)
     assert said.count("\n") == 1
 
@@ -152,14 +154,26 @@ def test_an_impossible_host_is_one_clear_line(host: str) -> None:
         ["--log-level", "loud"], ["--frobnicate"], ["--por", "1"], ["extra"], ["--port"],
     ],
 )  # fmt: skip
-def test_a_bad_option_is_one_clear_line(options: List[str]) -> None:
-    code, said = run(*options)
-    assert code == 2
+def test_a_bad_option_is_one_clear_line(
+    options: List[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(options)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
     assert said.startswith("metricsd: ")
     assert said.endswith(" (see --help)\n")
     assert said.count("\n") == 1
     if options[0] != "extra":
         assert options[0] in said
+
+
+def test_a_bad_option_ends_the_program() -> None:
+    assert run("--port", "65536") == (
+        2,
+        "metricsd: argument --port: takes a whole number from 0 to 65535, not '65536' "
+        "(see --help)\n",
+    )
 
 
 def test_version_and_help() -> None:

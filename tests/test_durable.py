@@ -16,6 +16,11 @@ from tests.durable_script import Held, Script, copied, killed, loaded, same, sma
 POLICIES = ["always", "everysec", "never"]
 
 
+@pytest.fixture(name="tmp_path")
+def _tmp_path(quick_path: Path) -> Path:
+    return quick_path
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "points.db"

@@ -9,19 +9,26 @@ from unittest import mock
 import pytest
 
 from metricsd.durable import reading
+from tests.conftest import quick_folder
 from tests.durable_damage import Original, cut, flipped, outcome, read, write
 from tests.durable_script import Held, killed, loaded
 
 
+@pytest.fixture(name="tmp_path")
+def _tmp_path(quick_path: Path) -> Path:
+    return quick_path
+
+
 @pytest.fixture(scope="module", name="original")
-def _original(tmp_path_factory: Any) -> Original:
-    return Original(tmp_path_factory.mktemp("original"), "always")
+def _original() -> Original:
+    with quick_folder() as folder:
+        return Original(folder, "always")
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
-    with mock.patch.object(reading, "SEEK_IDS", 300):
+    with mock.patch.object(reading, "SEEK_IDS", 60):
         yield
     logging.disable(logging.NOTSET)
 

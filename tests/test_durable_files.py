@@ -20,6 +20,11 @@ from tests.durable_script import Held, killed, loaded
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(name="tmp_path")
+def _tmp_path(quick_path: Path) -> Path:
+    return quick_path
+
+
 @pytest.fixture(name="path")
 def _path(tmp_path: Path) -> Path:
     return tmp_path / "points.db"

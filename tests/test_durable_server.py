@@ -11,13 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
 from metricsd import Client, ClientError, OpenError, Server
-from tests.conftest import running
+from tests.conftest import quick_folder, running
 from tests.conversation import Conversation
 from tests.durable_script import loaded
 from tests.test_command_line import COMMAND, ROOT, run
@@ -72,6 +73,11 @@ class Process:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
+
+
+@pytest.fixture(name="tmp_path")
+def _tmp_path(quick_path: Path) -> Path:
+    return quick_path
 
 
 @pytest.fixture(name="path")
@@ -235,11 +241,7 @@ def test_files_that_somebody_removes(tmp_path: Path, what: str) -> None:
 class Syncs:
     """How syncs of the store's files go, in a server that is started with ``environment``."""
 
-    def __init__(self, folder: Path) -> None:
-        library = folder / "sync_faults.so"
-        source = Path(__file__).with_name("sync_faults.c")
-        command = [str(compiler), "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
-        subprocess.run(command, check=True)
+    def __init__(self, library: Path, folder: Path) -> None:
         self._control = folder / "control"
         self.shadow = folder / "shadow"
         self.shadow.mkdir()
@@ -253,13 +255,21 @@ class Syncs:
         new.replace(self._control)
 
 
+@pytest.fixture(scope="module", name="library")
+def _library(tmp_path_factory: Any) -> Path:
+    library: Path = tmp_path_factory.mktemp("library") / "sync_faults.so"
+    source = Path(__file__).with_name("sync_faults.c")
+    command = [str(compiler), "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
 @pytest.fixture(name="syncs")
-def _syncs(tmp_path_factory: Any) -> Syncs:
-    return Syncs(tmp_path_factory.mktemp("syncs"))
+def _syncs(library: Path, tmp_path_factory: Any) -> Syncs:
+    return Syncs(library, tmp_path_factory.mktemp("syncs"))
 
 
-@needs_compiler
-def test_a_sync_that_fails(path: Path, syncs: Syncs) -> None:
+def a_sync_that_fails(path: Path, syncs: Syncs) -> None:
     with Process(path, env=syncs.environment) as process, process.talk() as client:
         assert client.ask(b"put k 1 1\n") == OK
         syncs.go("fail")
@@ -281,8 +291,7 @@ def test_a_sync_that_fails(path: Path, syncs: Syncs) -> None:
     assert loaded(path) == {"k": {1: 1.0, 4: 4.0}}
 
 
-@needs_compiler
-def test_a_sync_that_fails_with_everysec(path: Path, syncs: Syncs) -> None:
+def a_sync_that_fails_with_everysec(path: Path, syncs: Syncs) -> None:
     options = ("--fsync", "everysec")
     with Process(path, *options, env=syncs.environment) as process, process.talk() as client:
         assert client.ask(b"put k 1 0\n") == OK  # which begins the WAL, and syncs that
@@ -297,13 +306,49 @@ def test_a_sync_that_fails_with_everysec(path: Path, syncs: Syncs) -> None:
     assert loaded(path) == {"k": {0: 1.0, 1: 1.0, 3: 3.0}}
 
 
+def everysec_syncs_within_a_second(path: Path, syncs: Syncs) -> None:
+    environment = dict(syncs.environment, SYNC_SHADOW=str(syncs.shadow))
+    wal = syncs.shadow / "points.db-wal"
+    with Process(path, "--fsync", "everysec", env=environment) as process:
+        with process.talk() as client:
+            assert client.ask(b"put k 1 0\nput k 1 1\n", 2) == OK * 2
+            for number in range(3):
+                key = b"key.%d" % number
+                assert client.ask(b"put %s 1 1\n" % key) == OK
+                put = time.monotonic()
+                while key not in wal.read_bytes():
+                    assert time.monotonic() < put + 1.0
+
+
+@pytest.fixture(scope="module", name="waiting")
+def _waiting(library: Path) -> Iterator[Dict[str, "Future[None]"]]:
+    """What mostly waits for a second to pass or a disk to get well, beside each other."""
+    bodies = (a_sync_that_fails, a_sync_that_fails_with_everysec, everysec_syncs_within_a_second)
+    with quick_folder() as folder, ThreadPoolExecutor(len(bodies)) as threads:
+        futures = {}
+        for body in bodies:
+            own = folder / body.__name__
+            own.mkdir()
+            futures[body.__name__] = threads.submit(body, own / "points.db", Syncs(library, own))
+        yield futures
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "body",
+    ["a_sync_that_fails", "a_sync_that_fails_with_everysec", "everysec_syncs_within_a_second"],
+)
+def test_syncs(body: str, waiting: Dict[str, "Future[None]"]) -> None:
+    waiting[body].result()
+
+
 @needs_compiler
 def test_a_sync_that_takes_long_holds_up_no_get(path: Path, syncs: Syncs) -> None:
     with Process(path, env=syncs.environment) as process:
         with process.talk() as putter, process.talk() as reader:
             assert putter.ask(b"put k 1 1\n") == OK
             syncs.go("slow")
-            puts, took = 20, []
+            puts, took = 10, []
             sent = threading.Thread(
                 target=lambda: [putter.ask(b"put k 1 %d\n" % n) for n in range(puts)]
             )
@@ -333,21 +378,6 @@ def test_a_power_cut(path: Path, syncs: Syncs, tmp_path: Path) -> None:
     for name in names:
         shutil.copy(str(syncs.shadow / name), str(cut / name))
     check(loaded(cut / "points.db"), acknowledged)
-
-
-@needs_compiler
-def test_everysec_syncs_within_a_second(path: Path, syncs: Syncs) -> None:
-    environment = dict(syncs.environment, SYNC_SHADOW=str(syncs.shadow))
-    wal = syncs.shadow / "points.db-wal"
-    with Process(path, "--fsync", "everysec", env=environment) as process:
-        with process.talk() as client:
-            assert client.ask(b"put k 1 0\nput k 1 1\n", 2) == OK * 2
-            for number in range(3):
-                key = b"key.%d" % number
-                assert client.ask(b"put %s 1 1\n" % key) == OK
-                put = time.monotonic()
-                while key not in wal.read_bytes():
-                    assert time.monotonic() < put + 1.0
 
 
 def test_in_python(path: Path) -> None:

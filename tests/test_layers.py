@@ -182,8 +182,10 @@ def test_the_core_stands_alone(tmp_path: Path) -> None:
     tests.mkdir()
     for name in ("__init__", "model", "script", "test_session", "test_batch", "test_lines"):
         shutil.copy(str(ROOT / "tests" / (name + ".py")), str(tests))
+    # Without those that try thousands of lines: what these find, they find in the package too.
+    chosen = ["-k", "not test_random and not test_mixed"]
     process = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, str(tests)],
         cwd=str(tmp_path),
         stdout=subprocess.PIPE,
         timeout=50,

@@ -16,26 +16,7 @@ import pytest
 
 from metricsd.loop import READ, WRITE, Reactor, Watch
 from metricsd.loop.polling import EpollSelector
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def reactor(clock: Clock) -> Iterator[Reactor]:
-    reactor = Reactor(clock)
-    yield reactor
-    reactor.close()
+from tests.conftest import Clock
 
 
 @pytest.fixture

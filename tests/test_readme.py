@@ -118,19 +118,6 @@ def test_the_reading_order_is_that_of_the_core() -> None:
     assert named == [name for name in READING_LIST if not name.endswith("__init__.py")]
 
 
-def test_the_benchmark_commands_are_there() -> None:
-    text = README + (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
-    commands = set(re.findall(r"python3 (bench/\w+\.py)((?: [\w./-]+)*)", text))
-    assert len(commands) >= 4
-    for script, arguments in commands:
-        assert (ROOT / script).exists()
-        options = re.findall(r"--[a-z-]+", arguments)
-        if options:
-            command = [sys.executable, str(ROOT / script), "--help"]
-            said = subprocess.check_output(command).decode()
-            assert all(option in said for option in options)
-
-
 def test_the_benchmark_table_is_the_committed_result() -> None:
     result = (ROOT / "bench" / "results" / "compare.md").read_text(encoding="utf-8")
     speed = README.split("## How fast it is")[1].split("## What it withstands")[0]

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable
 
@@ -213,8 +214,8 @@ def test_idle_burns_no_cpu(talk: Talk) -> None:
         while True:
             clients[3].socket.sendall(b"get a\n" * 1000)
     before = time.process_time()
-    assert not threading.Event().wait(0.5)
-    assert time.process_time() - before < 0.05
+    assert not threading.Event().wait(0.25)
+    assert time.process_time() - before < 0.025
 
 
 def test_many_clients_at_once(talk: Talk) -> None:
@@ -262,11 +263,11 @@ class TestLimits:
             assert first.ask(b"get k\n") == second.ask(b"get k\n") == OK
             third.socket.sendall(b"get k\n")
             fourth.socket.sendall(b"get k\n")
-            third.socket.settimeout(0.3)
+            third.socket.settimeout(0.15)
             before = time.process_time()
             with pytest.raises(socket.timeout):
                 third.read()
-            assert time.process_time() - before < 0.05
+            assert time.process_time() - before < 0.025
             assert first.ask(b"get k\n") == OK
             third.socket.settimeout(10)
             first.socket.close()
@@ -295,13 +296,13 @@ class TestLimits:
             os.close(taken)
             resource.setrlimit(resource.RLIMIT_NOFILE, (taken, hard))  # not one more
             try:
-                waiting.settimeout(0.4)
+                waiting.settimeout(0.2)
                 waiting.connect(server.address)
                 waiting.sendall(b"get k\n")
                 before = time.process_time()
                 with pytest.raises(socket.timeout):
                     waiting.recv(100)
-                assert time.process_time() - before < 0.1
+                assert time.process_time() - before < 0.05
                 assert first.ask(b"get k\n") == second_served == OK
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -381,8 +382,8 @@ class TestLimits:
     def test_a_tiny_idle_timeout_burns_no_cpu(self) -> None:
         with running(idle_timeout=1e-6):
             before = time.process_time()
-            assert not threading.Event().wait(0.3)
-            assert time.process_time() - before < 0.05
+            assert not threading.Event().wait(0.15)
+            assert time.process_time() - before < 0.025
 
     def test_a_listener_that_can_not_be_watched_is_tried_again(
         self, monkeypatch: pytest.MonkeyPatch
@@ -625,13 +626,16 @@ class TestRunServer:
     PROGRAM = "import sys, metricsd; metricsd.run_server('127.0.0.1', int(sys.argv[1]))"
 
     def test_a_signal_at_the_first_sign_of_life_ends_it_cleanly(self) -> None:
-        for _ in range(10):
+        def exit_code(_: int) -> int:
             command = [sys.executable, "-m", "metricsd", "--port", "0"]
             with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
                 assert process.stderr is not None
                 assert b"listening" in process.stderr.readline()
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(10) == 0
+                return process.wait(10)
+
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(exit_code, range(10))) == [0] * 10
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signals_end_it_cleanly(self, number: int) -> None:

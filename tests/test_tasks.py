@@ -7,19 +7,7 @@ import pytest
 
 from metricsd.loop import Reactor, Steps, Task, Worker
 from metricsd.loop.tasks import WAY_PAUSE, WAY_SECONDS
-from tests.test_reactor import Clock
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def reactor(clock: Clock) -> Iterator[Reactor]:
-    reactor = Reactor(clock)
-    yield reactor
-    reactor.close()
+from tests.conftest import Clock
 
 
 @pytest.fixture

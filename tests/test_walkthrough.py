@@ -1,6 +1,8 @@
 """The page that plays a session: what is recorded and written, and how a browser shows it."""
 
 import collections
+import contextlib
+import html
 import inspect
 import json
 import os
@@ -76,7 +78,7 @@ def test_a_put_goes_through_every_lane(recording: Recording) -> None:
 def test_the_other_scenes_show_what_they_say(recording: Recording) -> None:
     batch = scene(recording, "Three puts at once")
     assert [frame["title"] for frame in batch if frame["kind"] == "Put"] == [
-        "3 points are stored, as one block"
+        "Once for all: 3 points stored"
     ]
     cut = scene(recording, "A request cut in two")
     assert [frame["clients"][0]["input"] for frame in cut if frame["kind"] == "Answered"] == [
@@ -336,13 +338,24 @@ def test_the_page_is_accessible() -> None:
 def test_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "metricsd.walkthrough"]
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
-    for arguments, name in ([], "walkthrough.html"), (["out.html"], "out.html"):
-        said = subprocess.check_output(
-            [*command, *arguments], cwd=str(tmp_path), env=environment, timeout=50
-        )
-        assert said.decode() == f"wrote {name}; open it in a browser\n"
-        text = (tmp_path / name).read_text(encoding="utf-8")
-        assert text.startswith("<!DOCTYPE html>")
+    with contextlib.ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(
+                subprocess.Popen(
+                    [*command, *arguments],
+                    cwd=str(tmp_path),
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                )
+            )
+            for arguments, name in [([], "walkthrough.html"), (["out.html"], "out.html")]
+        }
+        for name, process in processes.items():
+            said, _ = process.communicate(timeout=50)
+            assert said.decode() == f"wrote {name}; open it in a browser\n"
+            assert process.returncode == 0
+            text = (tmp_path / name).read_text(encoding="utf-8")
+            assert text.startswith("<!DOCTYPE html>")
     assert "walkthrough.html" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
@@ -355,7 +368,7 @@ def test_a_path_that_can_not_be_written_is_one_clear_line(
     )
 
 
-def browse(path: Path, address: str, profile: Path) -> str:
+def browse(path: Path, profile: Path) -> str:
     """What the page looks like to a program, after a browser has run it."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -366,24 +379,8 @@ def browse(path: Path, address: str, profile: Path) -> str:
         f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom",
         "--allow-file-access-from-files",
     ]  # fmt: skip
-    command = [browser, *options, path.as_uri() + address]
+    command = [browser, *options, path.as_uri()]
     return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=50).decode()
-
-
-def test_a_step_in_a_browser(recording: Recording, tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    path.write_text(page(recording), encoding="utf-8")
-    shown = browse(path, "#step=8", tmp_path / "profile")
-    frame = recording.frames[7]
-    assert f'<h2 id="title">{frame["title"]}</h2>' in shown
-    assert f'<code id="code">{frame["code"]}</code>' in shown
-    assert f"8 of {len(recording.frames)}</output>" in shown
-    assert re.search(r'<li data-phase="read" class="lit" aria-current="step">', shown)
-    assert re.search(r'class="store lit"', shown)
-    first = recording.sources[frame["code"]].splitlines()[0].replace(">", "&gt;")
-    assert f'<span class="">{first}</span>' in shown
-    assert "put cpu 12.5 1503319740" in shown
-    assert shown.count("<option") == len(recording.scenes)
 
 
 PRESS_EVERYTHING = """
@@ -410,90 +407,125 @@ setTimeout(() => {
 </script>
 """
 
-
-def test_its_controls_in_a_browser(recording: Recording, tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    text = page(recording).replace("</body>", PRESS_EVERYTHING + "</body>")
-    path.write_text(text, encoding="utf-8")
-    body = re.findall(r"<body[^>]*>", browse(path, "", tmp_path / "profile"))[0]
-    last = len(recording.frames)
-    batch = [frame["scene"] for frame in recording.frames].index(1) + 1
-    steps = [last, last, last - 1, 1, 1, 2, last, last - 1, 1, 2, 40, batch, batch]
-    assert f'data-seen="{" ".join(map(str, steps))}"' in body
-    assert 'data-playing="Pause"' in body and 'data-paused="Play"' in body
-    assert 'data-moved="true"' in body
-    assert "data-failed" not in body
-
-
-def test_a_marked_line_and_an_ellipsis_in_a_browser(recording: Recording, tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    path.write_text(page(recording), encoding="utf-8")
-    (skipped,) = (n for n, frame in enumerate(recording.frames, 1) if frame["skipped"])
-    ready = next(n for n, frame in enumerate(recording.frames, 1) if n > skipped and frame["trace"])
-    shown = browse(path, f"#step={ready}", tmp_path / "profile")
-    assert (
-        f'<span class="">...</span>\n<mark class="">turn {recording.frames[ready - 1]["turn"]} '
-        in shown
-    )
-    marked = re.findall(r'<mark class="">(.*?)</mark>', shown.split('id="source"')[1])
-    assert len(marked) == 1 and marked[0].strip().startswith(recording.frames[ready - 1]["spot"])
-
-
-LAPTOP = """<!DOCTYPE html>
-<body><iframe src="page.html" style="width: 1366px; height: 657px; border: 0"></iframe>
+# Five windows on the page in one browser; what each has become is told in an element of its name.
+WINDOWS = """<!DOCTYPE html>
+<style>iframe { width: 800px; height: 600px; border: 0 }</style>
+<body>
+<iframe name="step" src="page.html#step=8"></iframe>
+<iframe name="marked" src="page.html#step=READY"></iframe>
+<iframe name="controls" src="pressed.html"></iframe>
+<iframe name="laptop" src="page.html" style="width: 1366px; height: 657px"></iframe>
+<iframe name="phone" src="page.html" style="width: 360px; height: 740px"></iframe>
 <script>
-window.onload = () => {
-  const laptop = window.frames[0];
+const everyStep = (view, look) => {
+  for (let step = 0; step < view.eval("frames.length"); step++) {
+    view.show(step);
+    look();
+  }
+};
+const lookAtLaptop = (laptop, found) => {
   const bar = laptop.document.querySelector("nav").getBoundingClientRect().top;
-  let hidden = 0, scrolled = 0;
-  for (let step = 0; step < laptop.eval("frames.length"); step++) {
-    laptop.show(step);
-    scrolled = Math.max(scrolled, laptop.scrollY);
+  found.hidden = found.scrolled = 0;
+  everyStep(laptop, () => {
+    found.scrolled = Math.max(found.scrolled, laptop.scrollY);
     for (const name of laptop.eval("frames[at].lit")) {
       for (const cell of laptop.document.querySelectorAll(`.row.${name} .cell`)) {
         const { top, bottom } = cell.getBoundingClientRect();
-        if (top < 0 || bottom > bar) hidden++;
+        if (top < 0 || bottom > bar) found.hidden++;
       }
     }
-  }
-  document.body.dataset.hidden = hidden;
-  document.body.dataset.scrolled = scrolled;
+  });
 };
-</script></body>
-"""
-
-
-def test_a_laptop_in_a_browser(recording: Recording, tmp_path: Path) -> None:
-    """On 1366 x 657 pixels the client at hand can be seen in every step, and the title too."""
-    (tmp_path / "page.html").write_text(page(recording), encoding="utf-8")
-    path = tmp_path / "laptop.html"
-    path.write_text(LAPTOP, encoding="utf-8")
-    body = re.findall(r"<body[^>]*>", browse(path, "", tmp_path / "profile"))[0]
-    assert 'data-hidden="0"' in body and 'data-scrolled="0"' in body
-
-
-PHONE = """<!DOCTYPE html>
-<body><iframe src="page.html" style="width: 360px; height: 740px; border: 0"></iframe>
-<script>
-window.onload = () => {
-  const phone = window.frames[0];
+const lookAtPhone = (phone, found) => {
   const root = phone.document.documentElement;
-  let beyond = 0;
-  for (let step = 0; step < phone.eval("frames.length"); step++) {
-    phone.show(step);
-    beyond = Math.max(beyond, root.scrollWidth - root.clientWidth);
-  }
-  document.body.dataset.beyond = beyond;
-  document.body.dataset.clients = phone.document.querySelectorAll(".row.here").length;
+  found.beyond = 0;
+  everyStep(phone, () => {
+    found.beyond = Math.max(found.beyond, root.scrollWidth - root.clientWidth);
+  });
+  found.clients = phone.document.querySelectorAll(".row.here").length;
 };
+window.onload = () => {
+  lookAtLaptop(window.frames.laptop, window.frames.laptop.document.body.dataset);
+  lookAtPhone(window.frames.phone, window.frames.phone.document.body.dataset);
+};
+setTimeout(() => {
+  for (const name of ["step", "marked", "controls", "laptop", "phone"]) {
+    const told = document.createElement("pre");
+    told.id = name;
+    told.textContent = window.frames[name].document.documentElement.outerHTML;
+    document.body.append(told);
+  }
+}, 15000);
 </script></body>
 """
 
 
-def test_a_phone_in_a_browser(recording: Recording, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", name="ready")
+def _ready(recording: Recording) -> int:
+    """The number of a step of the loop after some were left out."""
+    (skipped,) = (n for n, frame in enumerate(recording.frames, 1) if frame["skipped"])
+    return next(n for n, frame in enumerate(recording.frames, 1) if n > skipped and frame["trace"])
+
+
+@pytest.fixture(scope="module", name="shown")
+def _shown(recording: Recording, ready: int, tmp_path_factory: Any) -> Dict[str, str]:
+    """What is in each window at the end."""
+    folder: Path = tmp_path_factory.mktemp("browser")
+    text = page(recording)
+    pressed = text.replace("</body>", PRESS_EVERYTHING + "</body>")
+    windows = WINDOWS.replace("READY", str(ready))
+    for name, content in ("page", text), ("pressed", pressed), ("windows", windows):
+        (folder / (name + ".html")).write_text(content, encoding="utf-8")
+    dump = browse(folder / "windows.html", folder / "profile")
+    found = re.findall(r'<pre id="(\w+)">(.*?)</pre>', dump, re.DOTALL)
+    return {name: html.unescape(told) for name, told in found}
+
+
+def body(shown: str) -> str:
+    return str(re.findall(r"<body[^>]*>", shown)[0])
+
+
+def test_a_step_in_a_browser(recording: Recording, shown: Dict[str, str]) -> None:
+    step = shown["step"]
+    frame = recording.frames[7]
+    assert f'<h2 id="title">{frame["title"]}</h2>' in step
+    assert f'<code id="code">{frame["code"]}</code>' in step
+    assert f"8 of {len(recording.frames)}</output>" in step
+    assert re.search(r'<li data-phase="read" class="lit" aria-current="step">', step)
+    assert re.search(r'class="store lit"', step)
+    first = recording.sources[frame["code"]].splitlines()[0].replace(">", "&gt;")
+    assert f'<span class="">{first}</span>' in step
+    assert "put cpu 12.5 1503319740" in step
+    assert step.count("<option") == len(recording.scenes)
+
+
+def test_its_controls_in_a_browser(recording: Recording, shown: Dict[str, str]) -> None:
+    controls = body(shown["controls"])
+    last = len(recording.frames)
+    batch = [frame["scene"] for frame in recording.frames].index(1) + 1
+    steps = [last, last, last - 1, 1, 1, 2, last, last - 1, 1, 2, 40, batch, batch]
+    assert f'data-seen="{" ".join(map(str, steps))}"' in controls
+    assert 'data-playing="Pause"' in controls and 'data-paused="Play"' in controls
+    assert 'data-moved="true"' in controls
+    assert "data-failed" not in controls
+
+
+def test_a_marked_line_and_an_ellipsis_in_a_browser(
+    recording: Recording, ready: int, shown: Dict[str, str]
+) -> None:
+    frame = recording.frames[ready - 1]
+    assert f'<span class="">...</span>\n<mark class="">turn {frame["turn"]} ' in shown["marked"]
+    marked = re.findall(r'<mark class="">(.*?)</mark>', shown["marked"].split('id="source"')[1])
+    assert len(marked) == 1 and marked[0].strip().startswith(frame["spot"])
+
+
+def test_a_laptop_in_a_browser(shown: Dict[str, str]) -> None:
+    """On 1366 x 657 pixels the client at hand can be seen in every step, and the title too."""
+    laptop = body(shown["laptop"])
+    assert 'data-hidden="0"' in laptop and 'data-scrolled="0"' in laptop
+
+
+def test_a_phone_in_a_browser(shown: Dict[str, str]) -> None:
     """Nothing is wider than the screen, and only the client at hand is shown."""
-    (tmp_path / "page.html").write_text(page(recording), encoding="utf-8")
-    path = tmp_path / "phone.html"
-    path.write_text(PHONE, encoding="utf-8")
-    body = re.findall(r"<body[^>]*>", browse(path, "", tmp_path / "profile"))[0]
-    assert 'data-beyond="0"' in body and 'data-clients="1"' in body
+    phone = body(shown["phone"])
+    assert 'data-beyond="0"' in phone and 'data-clients="1"' in phone

@@ -1,6 +1,8 @@
 """What the walkthrough says is so: its quotations are the code's, its commands run."""
 
 import contextlib
+import importlib
+import io
 import os
 import re
 import shutil
@@ -8,12 +10,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, Iterator, List, Tuple
+from unittest import mock
 
 import pytest
 
 import metricsd
 from tests.conftest import running
+from tests.test_bench import Started
 
 ROOT = Path(metricsd.__file__).parent.parent
 WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
@@ -25,22 +29,40 @@ OUTPUTS = [source for kind, source in QUOTED if kind in ("output", "transcript")
 
 def quote(text: str, *options: str, path: str = "") -> Tuple[int, str, str]:
     """Run bench/quote.py on a text in a file; its exit code, what it says, the text then."""
-    program = """
-import pathlib, sys
-import quote
-quote.TEXT = pathlib.Path(sys.argv.pop(1))
-sys.exit(quote.main())
-"""
+    with mock.patch.object(sys, "path", [str(ROOT / "bench"), *sys.path]):
+        script = importlib.import_module("quote")
     Path(path).write_text(text, encoding="utf-8")
-    process = subprocess.run(
-        [sys.executable, "-c", program, path, *options],
-        cwd=str(ROOT / "bench"),
-        stderr=subprocess.PIPE,
-        timeout=50,
-    )
-    return process.returncode, process.stderr.decode(), Path(path).read_text(encoding="utf-8")
+    said = io.StringIO()
+    with mock.patch.object(script, "TEXT", Path(path)), mock.patch.object(
+        sys, "argv", ["quote.py", *options]
+    ), contextlib.redirect_stderr(said):
+        code = script.main()
+    return code, said.getvalue(), Path(path).read_text(encoding="utf-8")
 
 
+WAYS = """
+import sys
+import servers, why
+why.pin = servers.pin = lambda *_: None
+why.PATIENCE = 0.1
+why.IDLE_CLIENTS, why.IDLE_SECONDS, why.MEMORY_CLIENTS, why.MANY_CLIENTS = 5, 0.1, 5, 10
+why.BURST_CLIENTS, why.BURSTS, why.POINTS = 3, 2, 1000
+why.QUIET_SECONDS, why.BUSY_SECONDS = 0.05, 0.2
+sys.argv[1:] = ["--out", sys.argv[1], "--only", "blocking"]
+sys.exit(why.main())
+"""
+
+
+@pytest.fixture(scope="module", name="ways")
+def _ways(tmp_path_factory: Any) -> Iterator[Started]:
+    """The ways in small, which mostly wait: from the first test that asks for them on."""
+    started = Started(WAYS, tmp_path_factory.mktemp("ways"))
+    with started.process:
+        yield started
+        started.process.kill()
+
+
+@pytest.mark.usefixtures("ways")  # which run meanwhile
 def test_nothing_has_parted_from_its_source() -> None:
     """The code, the tables, and what every exhibit and exercise prints: they are run."""
     process = subprocess.run(
@@ -165,34 +187,12 @@ def test_the_picture_of_the_ways_is_of_the_table() -> None:
     assert figures - drawn <= {"5", "50", "100", "100,000", "1,100"}  # of the first column
 
 
-WAYS = """
-import sys
-import servers, why
-why.pin = servers.pin = lambda *_: None
-why.PATIENCE = 0.1
-why.IDLE_CLIENTS, why.IDLE_SECONDS, why.MEMORY_CLIENTS, why.MANY_CLIENTS = 5, 0.1, 5, 10
-why.BURST_CLIENTS, why.BURSTS, why.POINTS = 3, 2, 1000
-why.QUIET_SECONDS, why.BUSY_SECONDS = 0.05, 0.2
-sys.argv[1:] = ["--out", sys.argv[2], "--only", sys.argv[1]]
-sys.exit(why.main())
-"""
-
-
-def test_the_ways_in_small(tmp_path: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", WAYS, "blocking", str(tmp_path)],
-        cwd=str(ROOT / "bench"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        timeout=50,
-    )
-    said = process.stderr.decode()
-    assert process.returncode == 0, said
-    table = process.stdout.decode()
+def test_the_ways_in_small(ways: Started) -> None:
+    table, said = ways.outcome()
     assert "| a put beside a silent client, ms | **never** |" in table
     assert "| memory a client, KiB | - |" in table
-    assert (tmp_path / "why.md").read_text(encoding="utf-8").endswith(table)
-    assert (tmp_path / "why.svg").exists() or "matplotlib is not installed" in said
+    assert (ways.folder / "why.md").read_text(encoding="utf-8").endswith(table)
+    assert (ways.folder / "why.svg").exists() or "matplotlib is not installed" in said
 
 
 def test_a_way_that_is_none() -> None:

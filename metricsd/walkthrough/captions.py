@@ -61,7 +61,7 @@ def _sends(act: acts.Sends) -> Caption:
         f"{_quoted(act.data)} waits in the kernel of the server.",
         SELECT,
         act.data,
-        spot="return self._selector.select",
+        spot="return poll",
     )
 
 
@@ -116,7 +116,7 @@ def _sleeps(act: acts.Sleeps) -> Caption:
         "reply. The loop neither waits for this client nor asks again and again. It sleeps.",
         f"The loop sleeps until {act.client} has read.",
         SELECT,
-        spot="return self._selector.select",
+        spot="return poll",
     )
 
 
@@ -281,7 +281,7 @@ def _received(step: steps.Received) -> Caption:
         f"One recv: {_quoted(step.data)} is in the hands of the session of {step.client}.",
         "loop/connection.py Connection._on_readable",
         step.data,
-        spot="data = self._socket.recv",
+        spot="data = read",
     )
 
 
@@ -291,7 +291,7 @@ def _peeked(step: steps.Peeked) -> Caption:
         "A look: more waits",
         "The receive has filled its buffer, so the server looks whether this arrival goes on.",
         f"This arrival of {step.client} goes on.",
-        "loop/connection.py Connection._more_waiting",
+        "loop/sockets.py more_waiting",
     )
 
 
@@ -489,7 +489,7 @@ def _sent(step: steps.Sent) -> Caption:
             f"The send buffer is full again; {step.total - len(step.data):,} bytes have to wait.",
             SEND,
             step.data,
-            spot="return self._socket.send",
+            spot="sent = write",
         )
     return Caption(
         ("output", "outbound"),
@@ -499,7 +499,7 @@ def _sent(step: steps.Sent) -> Caption:
         f"The kernel takes {_bytes(step.data)}: all that was in the write buffer of {step.client}.",
         SEND,
         step.data,
-        spot="return self._socket.send",
+        spot="sent = write",
     )
 
 
@@ -571,12 +571,12 @@ def _put(step: steps.Put) -> Caption:
         return Caption(
             ("input", "store"),
             f"Once for all: {_count(number, 'point')} stored",
-            "A put that arrives alone is not run while clients are read. The puts of all clients "
-            "in a turn are gathered, then split, converted and stored as one block.",
+            "Whole lines that look like puts are not run while clients are read. Those of all "
+            "clients in a turn are gathered, then split, converted and stored as one block.",
             f"The puts of this turn are run as one block: {_count(number, 'point')}.",
-            "protocol/batch.py Block.run",
+            "protocol/batch.py TurnBatch._store",
             rows.encode(),
-            spot="outcome, left",
+            spot="taken, left, receipt",
         )
     if number > 1:
         return Caption(
@@ -607,7 +607,7 @@ def _put_not_stored(step: steps.Put, rows: bytes) -> Caption:
         "The line is split and converted as ever. But the point is only on its way to the disk: no "
         "get finds it yet, and the store has not said that it is safe.",
         f"The puts of all clients in this turn are one block: {number} points and one receipt.",
-        "protocol/batch.py Block.run",
+        "protocol/batch.py TurnBatch._store",
         rows,
     )
 
