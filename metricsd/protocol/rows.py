@@ -4,8 +4,7 @@ Owns the text form. Does not know which points are asked for.
 """
 
 from bisect import bisect_right
-from itertools import chain
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 from metricsd.store import MIN_TIMESTAMP, Series
 
@@ -35,5 +34,7 @@ def rows(key: str, series: Series, after: Optional[int] = None) -> Iterator[byte
         count = bisect_right(timestamps, last)
         for start in range(0, count, limit):
             end = min(start + limit, count)
-            points = zip(values[start:end], timestamps[start:end])
-            yield (row * (end - start) % tuple(chain.from_iterable(points))).encode()
+            words: List[object] = [None] * (2 * (end - start))  # in turn: quicker than with zip()
+            words[::2] = values[start:end]
+            words[1::2] = timestamps[start:end]
+            yield (row * (end - start) % tuple(words)).encode()

@@ -77,11 +77,12 @@ def unseal(sealed: bytes) -> Columns:
     if not sealed:
         return empty_columns()
     count, scale, length = HEAD.unpack_from(sealed)
-    values = array("d", _unpack(sealed[HEAD.size + length :], count))
+    numbers = _unpack(sealed[HEAD.size + length :], count)
     if scale != NO_SCALE:
         factor = SCALES[scale]
-        values = array("d", _floats([(number - ROUNDER) / factor for number in values]))
-    return array("q", unseal_timestamps(sealed)), values
+        whole = struct.unpack(f"{count}d", numbers)
+        numbers = _floats([(number - ROUNDER) / factor for number in whole])
+    return array("q", struct.pack(f"{count}q", *unseal_timestamps(sealed))), array("d", numbers)
 
 
 def unseal_timestamps(sealed: bytes) -> Sequence[int]:
