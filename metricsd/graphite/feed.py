@@ -1,0 +1,93 @@
+"""A feed: one sender's stream of lines, to which nothing is ever said.
+
+Owns the line that has begun. Does not know what lines mean, but for the two beginnings of somebody
+who took this port for another one.
+"""
+
+from typing import Callable
+
+from metricsd.graphite.intake import BLOCK_BYTES, Intake
+from metricsd.protocol import FOREIGN_START, MAX_LINE_BYTES, LineBuffer, is_foreign
+
+
+class Feed:
+    """A session for a sender of lines.
+
+    It is ``unfinished`` and ``waiting`` as long as the intake is: what takes long or is not safe
+    yet slows down all who have sent something, by TCP.
+    """
+
+    __slots__ = ("_first_line", "_intake", "_lines", "_max_line_bytes", "over")
+    deadline = None  # a sender may take its time
+
+    def __init__(self, intake: Intake, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._intake = intake
+        self._max_line_bytes = max_line_bytes
+        self._lines = LineBuffer(max_line_bytes, BLOCK_BYTES)
+        self._first_line = True  # has not come yet
+        self.over = False  # the connection is to be closed
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the intake has more to do."""
+        return self._intake.unfinished
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the intake takes no more until the store has settled receipts."""
+        return self._intake.full
+
+    @property
+    def idle(self) -> bool:
+        """Whether no line has begun."""
+        return not self._lines.inside_line
+
+    def receive(self, data: bytes, more_waiting: bool = False) -> None:
+        """Take some bytes; b"" is the end of input, which ends the last line as well."""
+        if self.over:
+            return
+        lines = self._lines
+        if data[-1:] == b"\n" and lines.empty and len(data) <= lines.block_bytes:
+            self._pass_on(data)
+            return
+        if not data and lines.empty:
+            return
+        lines.feed(data or b"\n")
+        if self._first_line and lines.begins_with(FOREIGN_START):
+            self._hang_up()
+            return
+        block = lines.take()
+        while block is not None:
+            self._pass_on(block)
+            block = lines.take()
+
+    def go_on(self) -> None:
+        """Let the intake do a little of what is left."""
+        self._intake.go_on()
+
+    def when_answered(self, callback: Callable[[], None]) -> None:
+        """While ``waiting``: call back once, when the intake takes more."""
+        self._intake.when_not_full(callback)
+
+    def replies(self) -> bytes:
+        """Nothing: some senders close when anything comes back, and others never read it."""
+        return b""
+
+    def _pass_on(self, block: bytes) -> None:
+        """Give whole lines to the intake, unless the first one shows a stranger."""
+        if self._first_line:
+            self._first_line = False
+            first = block[: block.index(b"\n") + 1]
+            if first.startswith(FOREIGN_START) or is_foreign(first, cut=self._lines.skipping):
+                self._hang_up()
+                return
+        if len(block) > self._lines.block_bytes and len(block) > self._max_line_bytes + len(b"\n"):
+            self._intake.bad_lines += 1
+        else:
+            self._intake.add(block)
+
+    def _hang_up(self) -> None:
+        """Drop all that has come."""
+        self.over = True
+        self._lines.clear()
+        self._intake.strangers += 1
