@@ -145,6 +145,9 @@ OPTIONS = (
            "name or address to listen on; beyond this machine there is a warning, as there is no "
            "access control"),
     Option("port", 8888, PORT, "PORT", "port to listen on; 0 takes any free one"),
+    Option("graphite", None, ADDRESS, "[HOST:]PORT",
+           "where Graphite's lines are taken, over TCP and UDP; nothing is ever said to a sender",
+           "nowhere"),
     Option("max_connections", 20000, whole_number(1), "N",
            "clients served at a time; more wait"),
     Option("max_line_bytes", 64 * 1024, whole_number(1), "N",

@@ -97,7 +97,7 @@ def test_finite_values_whose_sum_is_not() -> None:
 
 
 def test_blank_lines_are_no_lines() -> None:
-    intake, store = fed(b"\n\r\n a 1 5\n\n\n")
+    intake, _ = fed(b"\n\r\n a 1 5\n\n\n")
     assert (intake.points, intake.bad_lines) == (1, 0)
 
 

@@ -65,7 +65,12 @@ class Intake:
 
     @property
     def unfinished(self) -> bool:
-        """Whether something is left for ``go_on``."""
+        """Whether there is something to do for ``go_on``."""
+        return bool(self._gathered) or self._behind
+
+    @property
+    def _behind(self) -> bool:
+        """Whether something is left of earlier blocks."""
         return self._left is not None or bool(self._blocks)
 
     @property
@@ -92,13 +97,14 @@ class Intake:
         self._gathered.clear()
         self._gathered_bytes = 0
         now = int(self._wall_clock())
-        if self.unfinished:
+        if self._behind:
             self._blocks.append((block, now))
         else:
             self._begin(block, now)
 
     def go_on(self) -> None:
-        """Do some of what was left, if the store has taken what it was given."""
+        """Do some of what is left, unless the store has enough to do."""
+        self.run()
         if self.full:
             return
         steps, slow_end = LINES_A_STEP, self._store.slow_puts + SLOW_PUTS_A_STEP
@@ -144,9 +150,13 @@ class Intake:
         if isfinite(sum(points.values)):  # a sum of finite numbers need not be, but nearly always
             return points
         wanted = list(map(isfinite, points.values))
-        kept = Points(*(list(compress(column, wanted)) for column in points))
-        self.not_finite += len(points.keys) - len(kept.keys)
-        return kept
+        self.not_finite += wanted.count(False)
+        keys, values, timestamps = points
+        return Points(
+            list(compress(keys, wanted)),
+            list(compress(values, wanted)),
+            list(compress(timestamps, wanted)),
+        )
 
     def _put(self, point: Point) -> None:
         try:

@@ -78,9 +78,7 @@ def canonical(path: str) -> str:
     return ";".join([name] + tags).replace(LINE_END, "=")
 
 
-def _numbers(
-    values: Sequence[str], timestamps: Sequence[str]
-) -> Tuple[List[float], List[int]]:
+def _numbers(values: Sequence[str], timestamps: Sequence[str]) -> Tuple[List[float], List[int]]:
     """Do what to_numbers does, and take timestamps with a fraction, and NOW_WORD."""
     try:
         return to_numbers(values, timestamps)
