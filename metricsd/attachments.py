@@ -60,15 +60,13 @@ class Attachments:
 
     def _graphite(self, store: Store) -> Iterator[Endpoint]:
         """Where Graphite's lines come in, in streams and in datagrams."""
-        from metricsd.graphite import Feed, Intake
+        from metricsd.graphite import DatagramFeed, Feed, Intake
 
         intake = self.intake = Intake(store, self._wall_clock)
         # Before the store's own work of a turn, as with the block of puts.
         self._reactor.once_a_turn.insert(0, intake.run)
-
-        def feed() -> Feed:
-            return Feed(intake, self._options.max_line_bytes)
-
+        limit = self._options.max_line_bytes
         streams, datagrams = open_tcp_and_udp(*self._options.graphite)
-        yield Endpoint("graphite", streams, feed)
-        yield Endpoint("graphite-udp", datagrams, feed, in_datagrams=True)
+        yield Endpoint("graphite", streams, lambda: Feed(intake, limit))
+        feed = DatagramFeed(intake, limit)
+        yield Endpoint("graphite-udp", datagrams, lambda: feed, in_datagrams=True)

@@ -5,7 +5,7 @@ from typing import List, Optional, Tuple
 
 import pytest
 
-from metricsd.graphite import Feed, Intake
+from metricsd.graphite import DatagramFeed, Feed, Intake
 from metricsd.graphite.plaintext import canonical, point_of_line, points_of_block
 from metricsd.store import Memory, StoreError
 from tests.late_store import LateStore
@@ -407,3 +407,19 @@ def test_what_is_left_waits_as_well() -> None:
         store.settle()
         finish(intake) if not intake.full else None
     assert intake.points == 100
+
+
+def test_each_datagram_ends_its_last_line() -> None:
+    store = Memory()
+    intake = new_intake(store)
+    feed = DatagramFeed(intake, max_line_bytes=10000)
+    many = b"".join(b"many 1 %d\n" % n for n in range(1, 3001))
+    for datagram in (b"a 1 5", b"", b"b 1 5\nc 1 5\n", b"GET / HTTP/1.1\nd 1 5", b"\x16\x03", many):
+        feed.receive(datagram)
+        feed.receive(b"")
+    feed.receive(b"x" * 10001)
+    feed.receive(b"e 1 5")
+    finish(intake)
+    assert not feed.over
+    assert sorted(points(store)) == ["a", "b", "c", "d", "e", "many"]
+    assert (intake.points, intake.bad_lines) == (3005, 3)

@@ -91,3 +91,18 @@ class Feed:
         self.over = True
         self._lines.clear()
         self._intake.strangers += 1
+
+
+class DatagramFeed(Feed):
+    """A session for datagrams: none goes on in the next one, so that one session does for all."""
+
+    __slots__ = ()
+
+    def __init__(self, intake: Intake, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        super().__init__(intake, max_line_bytes)
+        self._first_line = False  # there is nothing to hang up
+
+    def receive(self, data: bytes, more_waiting: bool = False) -> None:
+        """Take a datagram, whose last line may lack its line feed."""
+        if data:
+            super().receive(data if data[-1:] == b"\n" else data + b"\n")

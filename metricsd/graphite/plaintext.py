@@ -35,8 +35,9 @@ def points_of_block(block: bytes, now: int) -> Optional[Points]:
         text = block.decode()
     except UnicodeDecodeError:
         return None
-    count = text.count("\n")
-    words = text.replace("\n", f" {LINE_END} ").split()
+    marked = text.replace("\n", f" {LINE_END} ")
+    count = (len(marked) - len(text)) // len("  ")  # lines
+    words = marked.split()
     in_lines = len(words) == 4 * count and words[3::4].count(LINE_END) == count
     if not in_lines or LINE_END in text:
         return None

@@ -5,8 +5,7 @@ Owns the sockets that they come to, and how many are read in a turn. Does not kn
 
 import logging
 import socket
-from collections import deque
-from typing import Any, Callable, Deque, List
+from typing import Any, Callable, Dict, List
 
 from metricsd.loop.endpoints import Address, Endpoint
 from metricsd.loop.logs import REPEATS
@@ -46,7 +45,8 @@ class Datagrams:
         self._reactor = reactor
         self.addresses: List[Address] = [sock.getsockname() for sock in self._sockets]
         self._watches: List[Watch] = []
-        self._sessions: Deque[Session] = deque()  # that may not be done with their datagrams
+        # Those that may not be done with their datagrams, in order; one session may take several.
+        self._sessions: Dict[Session, None] = {}
         self._answering = False  # these are looked at in the last phase of this turn
         self.resume()
 
@@ -101,14 +101,15 @@ class Datagrams:
         except Exception:
             logger.exception(FAULT)
         else:
-            self._sessions.append(session)
+            self._sessions[session] = None
 
     def _go_on(self) -> None:
         """First phase: let the first session do a little of what is left."""
-        if self._sessions:  # if not, this has been closed meanwhile
-            if not self._go_on_with(self._sessions[0]):
-                self._sessions.popleft()
+        for first in self._sessions:  # if there is none, this has been closed meanwhile
+            if not self._go_on_with(first):
+                del self._sessions[first]
             self._answer_soon()
+            return
 
     def _go_on_with(self, session: Session) -> bool:
         """Return whether that went well."""
@@ -127,15 +128,17 @@ class Datagrams:
     def _answer(self) -> None:
         """Last phase: forget the sessions that are done, and wait for the first that is not."""
         self._answering = False
-        sessions = self._sessions
-        while sessions and self._is_done(sessions[0]):
-            sessions.popleft()
-        if not sessions:
-            self.resume()
-            return
+        for first in list(self._sessions):
+            if not self._is_done(first):
+                self._wait_for(first)
+                return
+            del self._sessions[first]
+        self.resume()
+
+    def _wait_for(self, session: Session) -> None:
         self._stop_watching()
-        if sessions[0].waiting:
-            sessions[0].when_answered(self._go_on)
+        if session.waiting:
+            session.when_answered(self._go_on)
         else:
             self._reactor.call_later(0.0, self._go_on)
 
