@@ -43,7 +43,8 @@ def finish(intake: Intake) -> None:
         (b"a.b 1.5e3 5\r", ("a.b", 1500.0, 5)),
         (b" a.b\t1  5 ", ("a.b", 1.0, 5)),
         (b"a 1 1503319740.99", ("a", 1.0, 1503319740)),
-        (b"a 1 1.5e9", ("a", 1.0, 1500000000)),
+        (b"a 1 15e8", ("a", 1.0, 1500000000)),
+        (b"a 1 15E8", ("a", 1.0, 1500000000)),
         (b"a 1 -5", ("a", 1.0, -5)),
         (b"a 1 -9007199254740993", ("a", 1.0, -9007199254740993)),
         (b"a 1", ("a", 1.0, NOW)),
@@ -176,6 +177,8 @@ def check(block: bytes) -> bool:
         b"a 1 1\n\nb 1 1\n",
         b"a 1 1\n\n",
         b"a 1 1 a 1 1\n",
+        b"a 1 1 x a 1 1\n",
+        b"a 1 1 x\n1 1\n",
         "a 1 1\u2028a 1 1\n".encode(),
         b"\n",
     ],
@@ -392,21 +395,22 @@ def test_a_sender_waits_while_too_much_is_not_safe() -> None:
 def test_what_is_left_waits_as_well() -> None:
     store = LateStore()
     intake = Intake(store, lambda: NOW)
-    long = b"x" * 30000
-    for number in range(100):
-        intake.add(b"%s 1 1\n%s 1 bad\n" % (long + b"%d" % number, long))
-    finish_some = 200
-    while not intake.full and finish_some:
+    for number in range(200):
+        key = b"%03d" % number + b"x" * 997
+        intake.add(b"bad\n" + b"".join(b"%s 1 %d\n" % (key, n) for n in range(1, 17)))
+    intake.run()
+    while not intake.full:
         intake.go_on()
-        finish_some -= 1
-    assert intake.full and intake.unfinished
-    before = len(store.open[0][1][0])
+    taken = len(store.open[0][1][0])
+    assert 2**21 < taken * 1032 <= 2**21 + 1032  # not one more than makes it full
     intake.go_on()
-    assert len(store.open[0][1][0]) == before
+    intake.go_on()
+    assert len(store.open[0][1][0]) == taken
     while store.open:
         store.settle()
-        finish(intake) if not intake.full else None
-    assert intake.points == 100
+        while intake.unfinished and not intake.full:
+            intake.go_on()
+    assert (intake.points, intake.bad_lines) == (3200, 200)
 
 
 def test_each_datagram_ends_its_last_line() -> None:

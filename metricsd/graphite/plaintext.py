@@ -7,6 +7,7 @@ becomes of a point. The format: Graphite's documentation, "Feeding In Your Data"
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from metricsd.protocol import to_numbers
+from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP
 
 # Timestamps that stand for the time of the arrival, as does a missing one and the word.
 NOW = (0, -1)
@@ -59,7 +60,7 @@ def point_of_line(line: bytes, now: int) -> Optional[Point]:
     if not words:
         return None
     if len(words) == 2:
-        words.append(NOW_WORD)
+        words.append(str(NOW[0]))
     path, value, timestamp = words
     (number,), (second,) = _numbers((value,), (timestamp,))
     return canonical(path), number, now if second in NOW else second
@@ -92,8 +93,8 @@ def _whole(timestamp: str) -> str:
     if timestamp == NOW_WORD:
         return str(NOW[0])
     if "." in timestamp or "e" in timestamp or "E" in timestamp:
-        try:
-            return str(int(float(timestamp)))
-        except OverflowError:
-            raise ValueError("a timestamp is infinite") from None
+        seconds = float(timestamp)
+        if not MIN_TIMESTAMP <= seconds <= MAX_TIMESTAMP:
+            raise ValueError("a timestamp is beyond 64 bits")
+        return str(int(seconds))
     return timestamp
