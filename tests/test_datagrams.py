@@ -15,6 +15,7 @@ from metricsd.loop import (
     open_tcp,
     open_tcp_and_udp,
 )
+from tests.conversation import free_port
 
 
 class Session:
@@ -161,9 +162,11 @@ def test_the_last_datagrams_are_read_at_a_stop(bench: Bench) -> None:
 def test_who_waits_at_a_stop_keeps_nobody(bench: Bench) -> None:
     bench.send(b"wait")
     bench.turns()
+    bench.sessions[0].steps = 5
     bench.datagrams.close()
     bench.sessions[0].callback()
     bench.turns()
+    assert bench.heard() == [b"wait"]
 
 
 def test_what_can_not_be_watched_is_tried_again(
@@ -204,8 +207,8 @@ def test_streams_and_datagrams_share_a_port() -> None:
 def test_a_port_that_is_taken_for_datagrams(free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Port 0 is another one then; any other is an error, and no socket is left open."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind(("127.0.0.1", 0))
-        port = other.getsockname()[1]
+        port = free_port()
+        other.bind(("127.0.0.1", port))
         if not free:
             with pytest.raises(ListenError, match="stop what listens there"):
                 open_tcp_and_udp("127.0.0.1", port)

@@ -236,21 +236,49 @@ def test_the_cut_of_a_stream_changes_nothing() -> None:
         assert points(store) == points(expected)
 
 
+class Counting(Memory):
+    """Notes how many points are put at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: List[int] = []
+
+    def put_many(self, keys, values, timestamps):  # type: ignore[no-untyped-def]
+        self.calls.append(len(keys))
+        return super().put_many(keys, values, timestamps)
+
+
 def test_lines_of_many_senders_are_one_block() -> None:
-    calls: List[int] = []
-
-    class Counting(Memory):
-        def put_many(self, keys, values, timestamps):  # type: ignore[no-untyped-def]
-            calls.append(len(keys))
-            return super().put_many(keys, values, timestamps)
-
     store = Counting()
     intake = new_intake(store)
     for number in range(100):
         Feed(intake).receive(b"sender%d 1 5\n" % number)
     intake.run()
-    assert calls == [100]
+    assert store.calls == [100]
     assert len(points(store)) == 100
+
+
+def test_a_block_is_bounded() -> None:
+    store = Counting()
+    intake = new_intake(store)
+    for _ in range(5):
+        Feed(intake).receive(b"sender 1 5\n" * 700)
+    intake.run()
+    assert store.calls == [1400, 1400, 700]
+
+
+def test_the_end_of_input_goes_the_short_way() -> None:
+    intake = new_intake(Memory())
+    feed = Feed(intake)
+    feed.receive(b"a 1 5\n")
+    feed.receive(b"")
+    intake.run()
+    assert (intake.points, intake.unfinished) == (1, False)
+
+
+def test_a_long_line_within_the_limit() -> None:
+    key = "x" * 40000
+    assert points(fed(f"{key} 1 5\n".encode())[1]) == {key: {5: 1.0}}
 
 
 def test_a_line_over_the_limit_is_one_bad_line() -> None:
@@ -274,6 +302,7 @@ def test_a_line_over_the_limit_is_one_bad_line() -> None:
         b"POST /x HTTP/1.1\nb 1 5\n",
         b"\x16\x03\x01\x02\x00\nb 1 5\n",
         b"\x16\x03",
+        b"GET / HTTP/1.1\n" + b"b 1 5\n" * 5000,
         b"GET /" + b"x" * 70000,
     ],
 )
@@ -282,7 +311,7 @@ def test_strangers_are_hung_up_on(start: bytes, size: int) -> None:
     store = Memory()
     intake = new_intake(store)
     feed = Feed(intake)
-    if len(start) > 1000 and size == 1:
+    if len(start) > 40000 and size == 1:
         size = 1000
     for place in range(0, len(start), size):
         feed.receive(start[place : place + size])
@@ -294,7 +323,13 @@ def test_strangers_are_hung_up_on(start: bytes, size: int) -> None:
 
 
 def test_a_stranger_is_one_only_at_the_beginning() -> None:
-    intake, store = fed(b"a 1 5\nGET / HTTP/1.1\n\x16\x03\nb 1 5\n")
+    store = Memory()
+    intake = new_intake(store)
+    feed = Feed(intake)
+    for line in (b"a 1 5\n", b"GET / HTTP/1.1\n", b"\x16\x03\n", b"b 1 5\n"):
+        feed.receive(line)
+    finish(intake)
+    assert not feed.over
     assert sorted(points(store)) == ["a", "b"]
     assert (intake.strangers, intake.bad_lines) == (0, 2)
 
@@ -392,6 +427,29 @@ def test_a_sender_waits_while_too_much_is_not_safe() -> None:
     assert intake.points == fed_bytes // len(lines) * 500
 
 
+def test_who_waits_is_called_when_there_is_room_again() -> None:
+    store = LateStore(one_for_all=False)
+    intake = Intake(store, lambda: NOW)
+    while len(store.open) < 400:
+        intake.add(b"a" * 10000 + b" 1 5\n")
+        intake.run()
+    called: List[int] = []
+    intake.when_not_full(lambda: called.append(len(store.open)))
+    while store.open:
+        store.settle()
+    assert called == [2**21 // 10005]
+
+
+def test_points_of_one_receipt_are_counted_together() -> None:
+    store = LateStore()
+    intake = Intake(store, lambda: NOW)
+    intake.add(b"a 1 5\n" * 100 + b"bad\n")
+    finish(intake)
+    assert len(intake._open) == 1
+    store.settle()
+    assert intake.points == 100
+
+
 def test_what_is_left_waits_as_well() -> None:
     store = LateStore()
     intake = Intake(store, lambda: NOW)
@@ -418,7 +476,7 @@ def test_each_datagram_ends_its_last_line() -> None:
     intake = new_intake(store)
     feed = DatagramFeed(intake, max_line_bytes=10000)
     many = b"".join(b"many 1 %d\n" % n for n in range(1, 3001))
-    for datagram in (b"a 1 5", b"", b"b 1 5\nc 1 5\n", b"GET / HTTP/1.1\nd 1 5", b"\x16\x03", many):
+    for datagram in (b"GET / HTTP/1.1\nd 1 5", b"a 1 5", b"", b"b 1 5\nc 1 5", b"\x16\x03", many):
         feed.receive(datagram)
         feed.receive(b"")
     feed.receive(b"x" * 10001)
