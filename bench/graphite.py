@@ -29,6 +29,8 @@ QUIET_SECONDS = 1.5  # without work, after which all is done; carbon writes file
 QUIET_SHARE = 0.03  # of a core that is no work: VictoriaMetrics is never quite still
 SETTLE_SECONDS = 30.0  # that a server has for it
 
+FILE = ["--store", "sqlite:FOLDER/points.db"]
+
 # At most this many times as much as the other one.
 TARGETS = {"carbon": 0.1, "carbon, files": 0.1, "VictoriaMetrics": 2.0}
 
@@ -83,6 +85,12 @@ def subjects(points: int) -> List[Subject]:
     return [
         Subject(
             Peer("metricsd", [*ours, "--graphite", "PORT"], acknowledges=False),
+            points,
+            count_metricsd,
+            ports[0],
+        ),
+        Subject(
+            Peer("metricsd, file", [*ours, "--graphite", "PORT", *FILE], acknowledges=False),
             points,
             count_metricsd,
             ports[0],

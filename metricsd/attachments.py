@@ -4,7 +4,7 @@ Owns which option needs which part, and imports it only then. Does not know how 
 work, nor when the server begins and ends.
 """
 
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Collection, Iterator
 
 from metricsd.loop import (
     Connection,
@@ -25,14 +25,14 @@ class Attachments:
         self,
         options: Any,
         reactor: Reactor,
+        connections: Collection[Connection],
         wall_clock: Callable[[], float],
-        connections: Iterable[Connection],
     ) -> None:
         """Take the options of the server, checked; ``connections`` are those that are open."""
         self._options = options
         self._reactor = reactor
-        self._wall_clock = wall_clock
         self._connections = connections
+        self._wall_clock = wall_clock
         self.intake: Any = None  # of Graphite's lines, if there is one
 
     def open_store(self) -> Store:

@@ -39,6 +39,7 @@ class Datagrams:
     """
 
     def __init__(self, endpoint: Endpoint, reactor: Reactor, *_: Any) -> None:
+        self.endpoint = endpoint
         self.received = 0  # so far
         self._make_session = endpoint.make_session
         self._sockets = endpoint.sockets
