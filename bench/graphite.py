@@ -117,6 +117,13 @@ def lines(points: int) -> Iterator[bytes]:
         yield f"{paths[number % SERIES]} {dice.random() * 100:.3f} {timestamp}\n".encode()
 
 
+def wait_for_end(sock: socket.socket) -> None:
+    """Say that this is all, and wait until the server has come to that: then it closes, too."""
+    sock.settimeout(SETTLE_SECONDS)
+    sock.shutdown(socket.SHUT_WR)
+    sock.recv(1)
+
+
 def send_stream(port: int, points: int) -> None:
     """One sender with much to send, as a relay is."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
@@ -130,6 +137,7 @@ def send_stream(port: int, points: int) -> None:
                 waiting.clear()
                 size = 0
         sock.sendall(b"".join(waiting))
+        wait_for_end(sock)
 
 
 def send_agents(port: int, points: int) -> None:
@@ -147,6 +155,8 @@ def send_agents(port: int, points: int) -> None:
                 waiting.clear()
                 turn += 1
         senders[0].sendall(b"".join(waiting))
+        for sock in senders:
+            wait_for_end(sock)
 
 
 def cpu(pid: int) -> float:

@@ -114,6 +114,14 @@ def test_so_many_are_read_in_a_turn(bench: Bench) -> None:
     assert bench.datagrams.received == 150
 
 
+def test_so_many_bytes_are_read_in_a_turn(bench: Bench) -> None:
+    bench.send(*[b"x" * 10000] * 6)
+    bench.turns(1)
+    assert (bench.datagrams.received, bench.datagrams.received_bytes) == (4, 40000)
+    bench.turns(1)
+    assert bench.datagrams.received == 6
+
+
 def test_a_fault_costs_one_datagram(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.send(b"one", b"fault", b"steps15", b"two")
     bench.turns(6)

@@ -481,7 +481,20 @@ def test_each_datagram_ends_its_last_line() -> None:
         feed.receive(b"")
     feed.receive(b"x" * 10001)
     feed.receive(b"e 1 5")
-    finish(intake)
+    while feed.unfinished:
+        feed.go_on()
     assert not feed.over
     assert sorted(points(store)) == ["a", "b", "c", "d", "e", "many"]
     assert (intake.points, intake.bad_lines) == (3005, 3)
+
+
+def test_a_large_datagram_runs_a_block_at_a_time() -> None:
+    store = Counting()
+    feed = DatagramFeed(new_intake(store))
+    feed.receive(b"sender 1 5\n" * 5000)
+    assert store.calls == []
+    while feed.unfinished:
+        before = sum(store.calls)
+        feed.go_on()
+        assert sum(store.calls) - before <= 17 * 1024 // 11
+    assert sum(store.calls) == 5000

@@ -94,7 +94,10 @@ class Feed:
 
 
 class DatagramFeed(Feed):
-    """A session for datagrams: none goes on in the next one, so that one session does for all."""
+    """A session for datagrams: none goes on in the next one, so that one session does for all.
+
+    A datagram can be larger than what a connection receives at a time: it runs a block at a time.
+    """
 
     __slots__ = ()
 
@@ -102,7 +105,25 @@ class DatagramFeed(Feed):
         super().__init__(intake, max_line_bytes)
         self._first_line = False  # there is nothing to hang up
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether lines have come that the intake does not have, or it has more to do."""
+        return not self._lines.empty or self._intake.unfinished
+
     def receive(self, data: bytes, more_waiting: bool = False) -> None:
         """Take a datagram, whose last line may lack its line feed."""
-        if data:
-            super().receive(data if data[-1:] == b"\n" else data + b"\n")
+        if not data:
+            return
+        lines = data if data[-1:] == b"\n" else data + b"\n"
+        if self._lines.empty and len(lines) <= self._lines.block_bytes:
+            self._pass_on(lines)
+        else:
+            self._lines.feed(lines)
+
+    def go_on(self) -> None:
+        """Give the intake one more block, or let it do a little of what it has left."""
+        block = self._lines.take()
+        if block is None:
+            self._intake.go_on()
+        else:
+            self._pass_on(block)
