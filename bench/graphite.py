@@ -230,7 +230,7 @@ def table(found: Dict[str, Dict[str, List[float]]]) -> str:
 def main() -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description="CPU of the server a point, by Graphite's lines")
-    parser.add_argument("--quick", action="store_true", help="one round of few points, 30 s")
+    parser.add_argument("--quick", action="store_true", help="one round of few points, a minute")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--points", type=int, default=500000)
     parser.add_argument("--only", metavar="NAME", help="metricsd, carbon or VictoriaMetrics")
