@@ -53,6 +53,8 @@ class Session:
         self.callback = callback
 
     def replies(self) -> bytes:
+        if self.notes[0] == b"late fault":
+            raise ZeroDivisionError
         return b"nobody hears this"
 
 
@@ -130,6 +132,18 @@ def test_a_fault_costs_one_datagram(bench: Bench, caplog: pytest.LogCaptureFixtu
     bench.send(b"three")
     bench.turns()
     assert bench.heard() == [b"three"]
+
+
+def test_a_fault_that_shows_late_costs_one_datagram_as_well(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.send(b"late fault")
+    bench.turns()
+    assert caplog.text.count("a datagram was dropped by a fault in the server") == 1
+    bench.notes.clear()
+    bench.send(b"one")
+    bench.turns()
+    assert bench.heard() == [b"one"]
 
 
 def test_what_is_left_is_done_a_step_a_turn_and_nothing_read_meanwhile(bench: Bench) -> None:

@@ -276,6 +276,15 @@ def test_the_end_of_input_goes_the_short_way() -> None:
     assert (intake.points, intake.unfinished) == (1, False)
 
 
+def test_a_feed_is_idle_between_lines() -> None:
+    feed = Feed(new_intake(Memory()))
+    idle = []
+    for data in (b"a 1 5\n", b"a 1", b" 6\n"):
+        feed.receive(data)
+        idle.append(feed.idle)
+    assert idle == [True, False, True]
+
+
 def test_a_long_line_within_the_limit() -> None:
     key = "x" * 40000
     assert points(fed(f"{key} 1 5\n".encode())[1]) == {key: {5: 1.0}}
