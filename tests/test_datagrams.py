@@ -23,6 +23,7 @@ class Session:
 
     over = False
     idle = True
+    quiet = False  # not known at once
     deadline = None
 
     def __init__(self, notes: List[bytes]) -> None:

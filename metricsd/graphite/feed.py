@@ -38,6 +38,11 @@ class Feed:
         return self._intake.full
 
     @property
+    def quiet(self) -> bool:
+        """Whether it is none of these, nor over."""
+        return not (self.over or self.unfinished or self.waiting)
+
+    @property
     def idle(self) -> bool:
         """Whether no line has begun."""
         return not self._lines.inside_line

@@ -131,9 +131,9 @@ class Datagrams:
     def _answer_soon(self) -> None:
         if not self._answering:
             self._answering = True
-            self._reactor.before_waiting(self._answer)
+            self._reactor.to_answer.append(self)
 
-    def _answer(self) -> None:
+    def answer(self) -> None:
         """Last phase: forget the sessions that are done, and wait for the first that is not."""
         self._answering = False
         for first in list(self._sessions):
