@@ -17,6 +17,7 @@ BENCH = Path(__file__).resolve().parent
 START_SECONDS = 10.0
 SERVER_CORE = 0
 LOAD_CORE = 1
+CARBON_MISSING = "install carbon (Debian: apt-get install graphite-carbon; PyPI: carbon)"
 WARM_UP = {"metricsd": b"get warm_up\n", "redis": b"PING\r\n"}
 
 
@@ -35,7 +36,7 @@ def peers() -> List[Peer]:
     """Every peer, ours first."""
     python = sys.executable
     redis = shutil.which("redis-server") or ""
-    carbon = shutil.which("carbon-cache")
+    carbon = shutil.which("carbon-cache") or shutil.which("carbon-cache.py")
     has_uvloop = importlib.util.find_spec("uvloop") is not None
     return [
         Peer("metricsd", [python, "-m", "metricsd", "--port", "PORT", "--log-level", "error"]),
@@ -58,7 +59,7 @@ def peers() -> List[Peer]:
             [python, str(BENCH / "peers" / "carbon.py"), "PORT"],
             protocol="carbon",
             acknowledges=False,
-            missing="" if carbon else "install carbon (Debian: apt-get install graphite-carbon)",
+            missing="" if carbon else CARBON_MISSING,
         ),
     ]
 
@@ -93,7 +94,7 @@ def running(peer: Peer) -> Iterator[Running]:
     A connection comes and goes before anything is measured: with large receive buffers, like
     asyncio's, the first one that closes teaches the allocator to keep such memory.
     """
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:  # for what it may want to write
         words = [word.replace("PORT", str(port)) for word in peer.command]
         command = [word.replace("FOLDER", folder) for word in words]
@@ -134,7 +135,7 @@ def _connect(port: int, process: "subprocess.Popen[bytes]") -> socket.socket:
             time.sleep(0.01)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port below those that the system gives to clients: one of these might get its own."""
     while True:
         port = random.randrange(20000, 32000)

@@ -4,9 +4,16 @@ Owns which option needs which part, and imports it only then. Does not know how 
 work, nor when the server begins and ends.
 """
 
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Collection, Iterator
 
-from metricsd.loop import Connection, Endpoint, Reactor, Session, open_tcp
+from metricsd.loop import (
+    Connection,
+    Endpoint,
+    Reactor,
+    Session,
+    open_tcp,
+    open_tcp_and_udp,
+)
 from metricsd.protocol import Dispatcher
 from metricsd.store import Memory, Store
 
@@ -15,12 +22,18 @@ class Attachments:
     """The attached parts of one server."""
 
     def __init__(
-        self, options: Any, reactor: Reactor, connections: Callable[[], Iterable[Connection]]
+        self,
+        options: Any,
+        reactor: Reactor,
+        connections: Collection[Connection],
+        wall_clock: Callable[[], float],
     ) -> None:
-        """Take the options of the server, checked; ``connections`` returns those that are open."""
+        """Take the options of the server, checked; ``connections`` are those that are open."""
         self._options = options
         self._reactor = reactor
         self._connections = connections
+        self._wall_clock = wall_clock
+        self.intake: Any = None  # of Graphite's lines, if there is one
 
     def open_store(self) -> Store:
         """The store that the options name. Raises OpenError."""
@@ -42,3 +55,18 @@ class Attachments:
         """
         options = self._options
         yield Endpoint("put", open_tcp(options.host, options.port), make_session)
+        if options.graphite is not None:
+            yield from self._graphite(dispatcher.store)
+
+    def _graphite(self, store: Store) -> Iterator[Endpoint]:
+        """Where Graphite's lines come in, in streams and in datagrams."""
+        from metricsd.graphite import DatagramFeed, Feed, Intake
+
+        intake = self.intake = Intake(store, self._wall_clock)
+        # Before the store's own work of a turn, as with the block of puts.
+        self._reactor.once_a_turn.insert(0, intake.run)
+        limit = self._options.max_line_bytes
+        streams, datagrams = open_tcp_and_udp(*self._options.graphite)
+        yield Endpoint("graphite", streams, lambda: Feed(intake, limit))
+        feed = DatagramFeed(intake, limit)
+        yield Endpoint("graphite-udp", datagrams, lambda: feed, in_datagrams=True)

@@ -8,7 +8,9 @@ import math
 import re
 import sys
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+LOOPBACK = "127.0.0.1"  # the host where only this machine gets to
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}  # by the unit of a duration
 
@@ -111,6 +113,20 @@ def _on_or_off(value: Any) -> bool:
     return {"1": True, "0": False, True: True, False: False}[value]
 
 
+def _address(value: Any) -> Tuple[str, int]:
+    if isinstance(value, tuple):
+        host, port = value
+        return _text(host), PORT.parse(port)
+    if isinstance(value, int):
+        return LOOPBACK, PORT.parse(value)
+    found = re.match(r"(?:(?:\[([^][]+)\]|([^][:]*)):)?([0-9]{1,5})\Z", value)
+    if found is None:
+        raise ValueError
+    in_brackets, plain, port = found.groups()
+    host = plain if in_brackets is None else in_brackets
+    return LOOPBACK if host is None else host, PORT.parse(port)
+
+
 def _store(value: Any) -> str:
     if value != "memory" and not re.match("sqlite:.", _text(value)):
         raise ValueError
@@ -120,13 +136,18 @@ def _store(value: Any) -> str:
 DURATION = Kind(_duration, "a duration above 0, in seconds or like 90s, 15m, 24h or 7d")
 TEXT = Kind(_text, "text")
 FLAG = Kind(_on_or_off, "1 or 0")
+PORT = whole_number(0, 65535)
+ADDRESS = Kind(_address, "[HOST:]PORT, such as 8080, :8080 for every address, or [::1]:8080")
 STORE = Kind(_store, "memory or sqlite:PATH")
 
 OPTIONS = (
-    Option("host", "127.0.0.1", TEXT, "HOST",
+    Option("host", LOOPBACK, TEXT, "HOST",
            "name or address to listen on; beyond this machine there is a warning, as there is no "
            "access control"),
-    Option("port", 8888, whole_number(0, 65535), "PORT", "port to listen on; 0 takes any free one"),
+    Option("port", 8888, PORT, "PORT", "port to listen on; 0 takes any free one"),
+    Option("graphite", None, ADDRESS, "[HOST:]PORT",
+           "where Graphite's lines are taken, over TCP and UDP; nothing is ever said to a sender",
+           "nowhere"),
     Option("max_connections", 20000, whole_number(1), "N",
            "clients served at a time; more wait"),
     Option("max_line_bytes", 64 * 1024, whole_number(1), "N",

@@ -65,7 +65,7 @@ class Server:
         with contextlib.ExitStack() as undo:
             self._reactor = parts.reactor(clock)
             undo.callback(self._reactor.close)
-            attachments = Attachments(self._options, self._reactor, lambda: self._connections)
+            attachments = Attachments(self._options, self._reactor, self._connections, wall_clock)
             self._store = attachments.open_store()
             undo.callback(self._store.close)
             self._begin_upkeep(wall_clock)

@@ -26,8 +26,9 @@ ARROWS: Dict[str, Set[str]] = {
     "protocol": {"store"},
     "upkeep": {"loop"},
     "durable": {"store", "loop"},
+    "graphite": {"store", "protocol"},
     "watch": {"loop", "store", "protocol"},
-    "attachments": {"loop", "store", "protocol", "durable"},
+    "attachments": {"loop", "store", "protocol", "durable", "graphite"},
     "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
     "onefile": set(),
@@ -36,7 +37,7 @@ ARROWS: Dict[str, Set[str]] = {
 }
 
 # Parts that are only imported where an option asks for them.
-OPTIONAL = {"durable", "watch", "walkthrough"}
+OPTIONAL = {"durable", "graphite", "watch", "walkthrough"}
 
 # What a newcomer reads, in this order, and may then stop.
 READING_LIST = [

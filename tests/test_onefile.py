@@ -23,7 +23,8 @@ from tests.test_session import SEED_DIALOGUE
 PACKAGE = Path(metricsd.__file__).parent
 ROOT = PACKAGE.parent
 
-LEFT_OUT = ("metricsd.watch",)  # what the modules may import, if an option asks for it
+# What the modules may import, if an option asks for it.
+LEFT_OUT = ("metricsd.graphite", "metricsd.watch")
 
 
 @pytest.fixture(scope="module", name="path")

@@ -9,7 +9,7 @@ import pytest
 
 import metricsd
 from metricsd import OptionError, Server, __main__
-from metricsd.options import OPTIONS, checked, from_environment, table
+from metricsd.options import ADDRESS, OPTIONS, checked, from_environment, table
 from metricsd.protocol import MAX_LINE_BYTES
 
 ROOT = Path(metricsd.__file__).parent.parent
@@ -67,6 +67,34 @@ def test_what_it_does_not_take(name: str, value: Any) -> None:
         with pytest.raises(OptionError) as failure:
             option.parse(value)
         assert str(failure.value) == f"{name} takes {option.kind.takes}, not {value!r}"
+
+
+@pytest.mark.parametrize(
+    "given, meant",
+    [
+        ("8080", ("127.0.0.1", 8080)),
+        (8080, ("127.0.0.1", 8080)),
+        ("0", ("127.0.0.1", 0)),
+        (":80", ("", 80)),
+        ("example.org:65535", ("example.org", 65535)),
+        ("[::1]:80", ("::1", 80)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+        (("::1", 80), ("::1", 80)),
+    ],
+)
+def test_an_address_is_a_port_and_maybe_a_host(given: Any, meant: Any) -> None:
+    assert ADDRESS.parse(given) == meant
+    assert ADDRESS.parse(meant) == meant
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", ":", "localhost", "localhost:", "::1:80", "[]:80", "[::1]80", "a:65536", "80\n", " 80",
+     "٨٠", -1, 65536, 1.5, True, None, ("a",), (None, 80), ("a", "b")],
+)  # fmt: skip
+def test_what_is_no_address(given: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        ADDRESS.parse(given)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

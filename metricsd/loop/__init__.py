@@ -9,6 +9,7 @@ from metricsd.loop.endpoints import (
     announce,
     format_address,
     open_tcp,
+    open_tcp_and_udp,
 )
 from metricsd.loop.listener import Listener
 from metricsd.loop.logs import REPEATS, log_shown
@@ -30,5 +31,6 @@ __all__ = [
     "READ", "REPEATS", "WRITE", "Address", "Callback", "Connection", "Datagrams", "Endpoint",
     "ListenError", "Listener", "Pause", "Reactor", "Ready", "Session", "Steps", "Task", "Timer",
     "Watch", "Worker", "announce", "bound_garbage_collection", "close_socket", "format_address",
-    "log_shown", "open_tcp", "raise_descriptor_limit", "share_the_lock", "stopped_by_signals",
+    "log_shown", "open_tcp", "open_tcp_and_udp", "raise_descriptor_limit", "share_the_lock",
+    "stopped_by_signals",
 ]  # fmt: skip

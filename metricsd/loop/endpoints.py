@@ -1,6 +1,6 @@
-"""Endpoints: where clients may connect, and what is spoken there.
+"""Endpoints: where clients may connect or send to, and what is spoken there.
 
-Owns opening listening sockets, with the options that accepted ones inherit. Does not accept.
+Owns opening the sockets, with the options that accepted ones inherit. Does not accept, nor read.
 """
 
 import errno
@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import sys
+from itertools import product
 from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 from metricsd.loop.sessions import Session
@@ -26,10 +27,15 @@ NOTSENT_LOWAT: Optional[int] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 if NOTSENT_LOWAT is None and sys.platform.startswith("linux"):
     NOTSENT_LOWAT = 25  # Python 3.6 has no name for it; this is Linux's, from linux/tcp.h
 
+# Bytes of datagrams that may wait in the kernel, for bursts while the loop is busy; a system that
+# allows less gives what it allows (Linux: net.core.rmem_max).
+DATAGRAMS_WAITING_BYTES = 4 * 1024 * 1024
+
 # Free ports that are tried until one is free on every address of a name.
 PORT_TRIES = 16
 
 Address = Tuple[object, ...]  # as the socket module has it: host and port come first
+Opener = Callable[[int, Address], socket.socket]  # of one family, on one address
 
 
 class ListenError(OSError):
@@ -54,17 +60,16 @@ def open_tcp(host: Optional[str], port: int) -> List[socket.socket]:
 
     Raises ListenError if the name is unknown or an address can't be had.
     """
-    tries = PORT_TRIES if port == 0 else 1
-    while True:
-        tries -= 1
-        try:
-            return _open_all(host, port)
-        except (OSError, UnicodeError) as error:
-            code = getattr(error, "errno", None)
-            if code == errno.EADDRINUSE and tries > 0:
-                continue  # the port that the first address was given is not free on another one
-            where = format_address(host or "*", port)
-            raise ListenError(f"cannot listen on {where}: {_reason(error)}", code) from None
+    return _open(host, port, (_open_one,))
+
+
+def open_tcp_and_udp(
+    host: Optional[str], port: int
+) -> Tuple[List[socket.socket], List[socket.socket]]:
+    """Listen as open_tcp does, and take datagrams at the same addresses and port."""
+    sockets = _open(host, port, (_open_one, _open_datagrams))
+    half = len(sockets) // 2
+    return sockets[:half], sockets[half:]
 
 
 def format_address(host: str, port: int) -> str:
@@ -84,15 +89,30 @@ def announce(addresses: Iterable[Tuple[str, int]]) -> None:
             )
 
 
-def _open_all(host: Optional[str], port: int) -> List[socket.socket]:
+def _open(host: Optional[str], port: int, kinds: Iterable[Opener]) -> List[socket.socket]:
+    """Open a socket of each kind on every address, all on one port. Raises ListenError."""
+    tries = PORT_TRIES if port == 0 else 1
+    while True:
+        tries -= 1
+        try:
+            return _open_all(host, port, kinds)
+        except (OSError, UnicodeError) as error:
+            code = getattr(error, "errno", None)
+            if code == errno.EADDRINUSE and tries > 0:
+                continue  # the port that the first address was given is not free on another one
+            where = format_address(host or "*", port)
+            raise ListenError(f"cannot listen on {where}: {_reason(error)}", code) from None
+
+
+def _open_all(host: Optional[str], port: int, kinds: Iterable[Opener]) -> List[socket.socket]:
     sockets: List[socket.socket] = []
     missing = OSError("the name has no address")
     try:
-        for family, address in _resolve(host, port):
+        for open_one, (family, address) in product(kinds, _resolve(host, port)):
             if sockets and port == 0:  # the port that the system chose for the first one
                 address = (address[0], sockets[0].getsockname()[1]) + address[2:]
             try:
-                sockets.append(_open_one(family, address))
+                sockets.append(open_one(family, address))
             except OSError as error:
                 # A name may stand for an IPv6 address on a machine that has none.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -132,6 +152,21 @@ def _open_one(family: int, address: Address) -> socket.socket:
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(BACKLOG)
+    except BaseException:
+        close_socket(sock)
+        raise
+    return sock
+
+
+def _open_datagrams(family: int, address: Address) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        # No SO_REUSEADDR: with it a second server could take the port, and all that comes to it.
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAMS_WAITING_BYTES)
+        sock.setblocking(False)
+        sock.bind(address)
     except BaseException:
         close_socket(sock)
         raise
