@@ -85,6 +85,13 @@ def _path(tmp_path: Path) -> Path:
     return tmp_path / "points.db"
 
 
+def test_a_session_that_puts_again_behind_a_get_is_not_left_waiting(path: Path) -> None:
+    """It goes on when the first put is stored, in a turn after which nobody else wakes the loop."""
+    with running(store=f"sqlite:{path}") as server, Conversation(server.address) as client:
+        asked = b"put a 1 1\nget a\nput a 2 2\nget a\n"
+        assert client.ask(asked, 4) == b"ok\n\nok\na 1.0 1\n\nok\n\nok\na 1.0 1\na 2.0 2\n\n"
+
+
 def put_until_it_ends(
     process: Process, name: str, acknowledged: Dict[str, int], replies: threading.Semaphore
 ) -> None:

@@ -177,11 +177,11 @@ class DurableStore(Store):
             chunk.receipt.settle(None if chunk.number else self._refusal)
 
     def _once_a_turn(self) -> None:
-        """Second phase of a turn: begin a commit, and store what the last one has written."""
+        """Second phase of a turn: store what the last commit has written, and begin another."""
+        if self._unstored:
+            self._store_written()  # first: who is told goes on, and may put
         if self._gathered and not self._committing and self.log_bytes < WAIT_FROM * LOG_BYTES:
             self._commit_soon()
-        if self._unstored:
-            self._store_written()
         due = self.log_bytes >= SAVE_FROM * LOG_BYTES and self._reactor.now >= self._refused_until
         if due and not self._saving:
             self._saving = True
