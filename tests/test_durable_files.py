@@ -79,6 +79,15 @@ def test_what_was_left_by_a_process_that_was_killed_is_nobody_s(tmp_path: Path) 
         assert copy.with_name("points.db-wal").stat().st_size == 0
 
 
+@pytest.mark.parametrize("size", [1, 3, 10, 24, 31])
+def test_a_wal_whose_header_was_cut_short(path: Path, size: int) -> None:
+    """As by a full disk: nothing has been written behind it, so nothing is missing."""
+    with Held(path) as held:
+        held.put_safely(("a", 1.0, 1))
+    path.with_name("points.db-wal").write_bytes(b"\x37\x7f\x06\x82".ljust(size, b"\1")[:size])
+    assert loaded(path) == {"a": {1: 1.0}}
+
+
 def test_a_wal_without_its_file(path: Path) -> None:
     path.with_name("points.db-wal").write_bytes(b"x" * 5000)
     assert "the WAL" in refusal(path)

@@ -43,7 +43,8 @@ class Wal:
                 self.size = os.fstat(file.fileno()).st_size
         except FileNotFoundError:
             head, self.size = b"", 0
-        fields = HEADER.unpack(head.ljust(HEADER.size, b"\0"))
+        head = head.ljust(HEADER.size, b"\0")  # a full disk may have cut it short
+        fields = HEADER.unpack(head)
         self._order = "<>"[fields[0] & 1]
         self._page_size = fields[2]
         self._salts = head[16:24]
