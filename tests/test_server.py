@@ -27,6 +27,7 @@ from metricsd import server as server_module
 from metricsd.loop import Connection, delivery, endpoints, listener
 from metricsd.loop.delivery import undelivered
 from metricsd.protocol import Session
+from metricsd.protocol.outcomes import REPLY_ROOM, STEP_ROOM
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
 from tests.model import Model
@@ -346,6 +347,22 @@ class TestLimits:
                 halfway.socket.sendall(b"k\n")
                 turn(1)
                 assert halfway.read(2) == b"ok\nk 1.0 1\n\n" * 2
+
+    def test_a_client_who_has_asked_more_while_the_process_slept_is_not_idle(self) -> None:
+        """It is not listened to just then: the replies to a full round have just been sent."""
+        now = [0.0]
+        full = REPLY_ROOM // STEP_ROOM - 1  # gets; to take them in is a step, too
+        with Server("127.0.0.1", 0, idle_timeout=10, clock=lambda: now[0]) as server:
+            turn = server._reactor.turn
+            with Conversation(server.address) as client:
+                turn(1)
+                client.socket.sendall(b"get k\n" * full)
+                turn(1)
+                client.socket.sendall(b"get k\n")
+                now[0] += 20
+                turn(1)
+                turn(0)
+                assert client.read(full + 1) == OK * (full + 1)
 
     def test_many_idle_connections_are_closed_a_few_at_a_time(self) -> None:
         now = [0.0]

@@ -53,7 +53,7 @@ class Connection:
         self._reactor = reactor
         self._on_close = on_close
         self._outbox = b""  # said and not yet sent
-        self._listening = False  # for the next arrival, with nothing left to say
+        self._listening = True  # for the next arrival, with nothing left to say
         self._waiting = False  # the session has been asked to call back
         self._input_ended = False  # the client says no more, but may still be listening
         self._lingering = False  # we have said all, too: what is read now is dropped
@@ -68,7 +68,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is pending in either direction."""
-        return not self._outbox and self.session.idle
+        return self._listening and not self._outbox and self.session.idle
 
     def end_input(self) -> None:
         """Answer what has arrived, then close: as if the client had said that this is all."""
