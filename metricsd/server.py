@@ -30,6 +30,7 @@ class Parts(NamedTuple):
     connection: Callable[..., loop.Connection] = loop.Connection
     session: Callable[..., Session] = Session
     around_store: Optional[Callable[[Store], Store]] = None
+    attachments: Callable[..., Attachments] = Attachments
 
 
 PLAIN = Parts()
@@ -65,7 +66,8 @@ class Server:
         with contextlib.ExitStack() as undo:
             self._reactor = parts.reactor(clock)
             undo.callback(self._reactor.close)
-            attachments = Attachments(self._options, self._reactor, self._connections, wall_clock)
+            connections = self._connections
+            attachments = parts.attachments(self._options, self._reactor, connections, wall_clock)
             self._store = attachments.open_store()
             undo.callback(self._store.close)
             self._begin_upkeep(wall_clock)

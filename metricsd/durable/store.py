@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from itertools import chain, repeat
-from typing import Deque, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Callable, Deque, Iterable, Iterator, List, Optional, Set, Tuple
 
 from metricsd.durable.checkpoint import checkpoint
 from metricsd.durable.opening import open_file
@@ -64,6 +64,7 @@ class DurableStore(Store):
         fsync: str = "always",
         salvage: bool = False,
         max_points: Optional[int] = None,
+        make_worker: Callable[[Reactor], Worker] = Worker,
     ) -> None:
         """Load a file, or make a new one. Raises FileError."""
         self.path = path
@@ -93,7 +94,7 @@ class DurableStore(Store):
         self._checkpoint: Optional[Task] = None
         self._sync: Optional[Task] = None
         try:
-            self._worker = Worker(reactor)
+            self._worker = make_worker(reactor)
         except RuntimeError as error:  # the system has no thread left
             self._file.close()
             raise FileError(f"cannot use {path}: {error}; raise the limit of threads") from error

@@ -46,8 +46,7 @@ class Worker:
         # SimpleQueue, which is quicker, came with Python 3.7.
         make_queue: Callable[[], Any] = getattr(queue, "SimpleQueue", queue.Queue)
         self._calls = make_queue()  # of functions; None is the end
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._start()
 
     def call(self, function: Callable[[], Any], then: Callable[[Any, Any], None]) -> None:
         """Call the function in the thread; then, in the loop, ``then(result, exception)``."""
@@ -68,6 +67,10 @@ class Worker:
         self._calls.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def _done(self, then: Callable[[Any, Any], None], result: Any, exception: Any) -> None:
         self._under_way -= 1

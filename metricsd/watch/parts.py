@@ -47,9 +47,14 @@ def observed(tell: Tell) -> Dict[str, Any]:
 class ObservedReactor(Reactor):
     """Tells what is ready, which timers are due, and when the turns are over."""
 
-    def __init__(self, observer: Observer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        clock: Callable[[], float],
+        selector: Optional[selectors.BaseSelector] = None,
+    ) -> None:
         self._observer = observer
-        super().__init__(clock)
+        super().__init__(clock, selector)
         self.once_a_turn = CommitPhase(observer)
         self.call_later = self._call_later
 
