@@ -23,7 +23,7 @@ def without(function: Callable[..., Any], protection: str, instead: str = "pass"
         raise ValueError(f"{protection!r} is not once in {function.__qualname__}")
     code = compile(source.replace(protection, instead), f"<without {protection}>", "exec")
     found: Dict[str, Any] = {}
-    exec(code, function.__globals__, found)
+    exec(code, inspect.unwrap(function).__globals__, found)
     return found[function.__name__]
 
 

@@ -1,0 +1,121 @@
+"""Mutations: lines taken out of the real code, or turned into others, which a run has to find.
+
+Owns the list. A mutation names a line by its text; if that is not there once, it fails, instead of
+showing something else.
+"""
+
+import contextlib
+from typing import Any, Iterator, NamedTuple
+from unittest import mock
+
+from removal import without
+
+from metricsd.durable.database import Database
+from metricsd.durable.reading import Reader
+from metricsd.durable.saved import Saved
+from metricsd.durable.store import DurableStore
+from metricsd.durable.wal import Wal
+from metricsd.loop import Connection, Listener, Reactor, Watch
+from metricsd.loop.delivery import Delivery
+from metricsd.loop.timers import Timers
+from metricsd.loop.waker import Waker
+from metricsd.protocol import Session
+from metricsd.protocol.batch import TurnBatch
+from metricsd.protocol.lines import LineBuffer
+from metricsd.protocol.outcomes import Outcomes
+from metricsd.server import Server
+from metricsd.store import Memory
+
+
+class Mutation(NamedTuple):
+    """A piece of the text of a method, and what stands there instead."""
+
+    name: str
+    owner: Any
+    method: str
+    text: str
+    instead: str = "pass"
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """The code is so in this block."""
+        found = getattr(self.owner, self.method)
+        function: Any = found.fget if isinstance(found, property) else found
+        changed = without(function, self.text, self.instead)
+        with mock.patch.object(self.owner, self.method, changed):
+            yield
+
+
+STORE_FIRST = """if self._unstored:
+        self._store_written()  # first: who is told goes on, and may put
+    if self._gathered and not self._committing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+        self._commit_soon()
+"""
+HEADER_PADDED = """head = head.ljust(HEADER.size, b"\\0")  # a full disk may have cut it short
+    fields = HEADER.unpack(head)"""
+HEADER_AS_IT_IS = 'fields = HEADER.unpack(head.ljust(HEADER.size, b"\\0"))'
+COMMIT_FIRST = """if self._gathered and not self._committing and self.log_bytes < 0.875 * LOG_BYTES:
+        self._commit_soon()
+    if self._unstored:
+        self._store_written()
+"""
+
+MUTATIONS = [
+    Mutation("a stale event", Watch, "forget", "self.callback = None"),
+    Mutation("a wake that is lost", Waker, "call", "self.wake()"),
+    Mutation("a call that is lost", Waker, "on_wake", "self._posted.popleft()()",
+             "self._posted.popleft()(); self._posted.clear(); break"),
+    Mutation("a timer that outlives its socket", Connection, "close", "self._timer.cancel()"),
+    Mutation("the end of input is a close", Connection, "_receive_more_or_less",
+             "self._input_ended = True", "return self.close()"),
+    Mutation("watched while it waits", Connection, "_on_ready_while_waiting",
+             "self._watch.forget()"),
+    Mutation("never watched again", Connection, "_on_answered",
+             "if self._watch.callback is None:", "if False:"),
+    Mutation("a rest that is not sent", Connection, "answer", "said = self._outbox + said"),
+    Mutation("listens while it talks", Connection, "_wait_for_next",
+             "if self._outbox or (session", "if (session"),
+    Mutation("a stop that cuts off", Delivery, "_look", "if undelivered(self._socket):",
+             "if False:"),
+    Mutation("no pause without descriptors", Listener, "_pause", "self._stop_watching()"),
+    Mutation("no room again", Server, "_on_close", "listener.resume()"),
+    Mutation("answers made again", Reactor, "turn", "self.to_answer.clear()"),
+    Mutation("a timer that is late", Timers, "run", "self._heap[0][0] <= now",
+             "self._heap[0][0] <= now - 2.0"),
+    Mutation("a get before its put is settled", Session, "_step",
+             'held = not line.startswith(b"put ") and self._outcomes.pending()', "held = False"),
+    Mutation("a session that does not wait", Session, "replies",
+             "self.waiting = bool(self._outcomes)"),
+    Mutation("replies without end", Session, "go_on", "while self._outcomes.room > 0:",
+             "while True:"),
+    Mutation("a reply given twice", Outcomes, "take_words", "del queue[: len(said)]"),
+    Mutation("a block that runs twice", TurnBatch, "run", "self.arrivals.clear()"),
+    Mutation("a line without its beginning", LineBuffer, "feed", "self._buffer += data",
+             "self._buffer = bytearray(data)"),
+    Mutation("a store without a limit", Memory, "put", 'raise StoreError("store is full")'),
+    Mutation("a receipt settled twice", DurableStore, "_fail", "self._gathered.clear()"),
+    Mutation("a pending put that is seen", DurableStore, "put_many",
+             "self._pending += len(keys)",
+             "self._pending += len(keys); self._memory.put_many(keys, values, timestamps)"),
+    Mutation("a commit that waits for nobody", DurableStore, "_commit_soon",
+             "self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once"),
+    Mutation("no sync each second", DurableStore, "_commit",
+             "self._sync = Task(self._reactor, self._sync_soon(), self._worker)"),
+    Mutation("refused for ever", DurableStore, "put_many",
+             "self._reactor.now < self._refused_until", "True"),
+    Mutation("a log row dropped on a failed commit", Database, "_care",
+             "self._suspect = True\n        raise", "self._suspect = True"),
+    Mutation("a number of the log used twice", Database, "write", "self.last_logged += len(rows)"),
+    Mutation("a checkpoint that drops new rows", Database, "save", "(step.about.logged,)",
+             "(self.last_logged,)"),
+    Mutation("a checkpoint that leaves a series out", Saved, "add",
+             "step.saved[series.number] = sealed, ids",
+             "step.saved[series.number] = sealed, ids; step.series = step.series[1:]"),
+    Mutation("a start that forgets what to save", Reader, "_run_log",
+             "self.saved.touched.update(names)"),
+    # What the first runs found in the server itself, done again.
+    Mutation("a commit begun before what is written is stored", DurableStore, "_once_a_turn",
+             STORE_FIRST, COMMIT_FIRST),
+    Mutation("a WAL cut short in its header", Wal, "__init__",
+             HEADER_PADDED, HEADER_AS_IT_IS),
+]  # fmt: skip

@@ -1,0 +1,98 @@
+"""The short form of bench/simulate.py: some seeds, one seed twice, and lines taken out."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Tuple
+
+import pytest
+
+import metricsd
+
+ROOT = Path(metricsd.__file__).parent.parent
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the simulated disk is full by a limit of Linux"
+)
+
+
+def simulate(*options: str) -> Tuple[int, str]:
+    """Exit code and output."""
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / "simulate.py"), "--jobs", "1", *options],
+        stdout=subprocess.PIPE,
+        timeout=50,
+    )
+    return process.returncode, process.stdout.decode()
+
+
+def test_every_promise_is_kept() -> None:
+    code, said = simulate("--seeds", "30")
+    assert "30 runs from seed 0 on" in said
+    assert code == 0, said
+
+
+def test_the_seeds_that_have_failed_once() -> None:
+    code, said = simulate("--known")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("seed", ["2", "9"])
+def test_a_seed_is_the_same_run_byte_for_byte(seed: str) -> None:
+    code, said = simulate("--seed", seed, "--trace")
+    assert code == 0, said[-500:]
+    assert "committed" in said or "put" in said
+    assert simulate("--seed", seed, "--trace") == (code, said)
+
+
+@pytest.mark.parametrize(
+    "name", ["a wake that is lost", "a pending put that is seen", "no sync each second"]
+)
+def test_a_line_that_is_missing_is_found(name: str) -> None:
+    code, said = simulate("--mutations", name)
+    assert code == 0, said
+    assert name in said
+
+
+def test_a_mutation_of_a_line_that_is_gone_fails() -> None:
+    program = """
+import sys
+sys.path.insert(0, "bench")
+from simulation.mutations import Mutation
+from metricsd.loop.waker import Waker
+with Mutation("none", Waker, "call", "a line that is not there").made():
+    pass
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=str(ROOT), stderr=subprocess.PIPE, timeout=20
+    )
+    assert b"is not once in Waker.call" in process.stderr
+
+
+SHRINKING = """
+import sys
+sys.path.insert(0, "bench")
+import simulate
+from simulation.mutations import MUTATIONS
+(mutation,) = [one for one in MUTATIONS if one.name == "a wake that is lost"]
+with mutation.made():
+    sys.exit(simulate.run_one(1, False, True, None))
+"""
+
+
+def test_the_shortest_script_that_still_fails() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", SHRINKING], cwd=str(ROOT), stdout=subprocess.PIPE, timeout=50
+    )
+    (left,) = [
+        line for line in process.stdout.decode().splitlines() if line.startswith("what is left: ")
+    ]
+    assert process.returncode == 1
+    assert 1 <= left.count(",") + 1 < 20
+
+
+def test_a_run_as_a_page(tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    assert simulate("--seed", "2", "--page", str(path))[0] == 0
+    text = path.read_text(encoding="utf-8")
+    assert '"c1 connects"' in text and "</html>" in text
