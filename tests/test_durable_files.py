@@ -15,6 +15,7 @@ import pytest
 from metricsd.durable import FileError, backup, reading, tables
 from metricsd.durable.database import create
 from metricsd.durable.salvage import SALVAGED
+from metricsd.durable.wal import HEADER
 from tests.durable_script import Held, killed, loaded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,6 +87,18 @@ def test_a_wal_whose_header_was_cut_short(path: Path, size: int) -> None:
         held.put_safely(("a", 1.0, 1))
     path.with_name("points.db-wal").write_bytes(b"\x37\x7f\x06\x82".ljust(size, b"\1")[:size])
     assert loaded(path) == {"a": {1: 1.0}}
+
+
+def test_a_wal_that_is_a_header_and_no_more(tmp_path: Path) -> None:
+    """SQLite syncs it before it writes what follows, and then the power fails."""
+    with Held(tmp_path / "points.db") as held:
+        held.put_safely(("a", 1.0, 1))
+    with Held(tmp_path / "points.db") as held:
+        held.put_safely(("a", 1.0, 2))
+        copy = killed(held, tmp_path / "copy")
+    copy.with_name("points.db-shm").unlink()
+    os.truncate(str(copy) + "-wal", HEADER.size)
+    assert loaded(copy) == {"a": {1: 1.0}}
 
 
 def test_a_wal_without_its_file(path: Path) -> None:

@@ -149,11 +149,11 @@ def _read(path: str) -> Reader:
 def _reading(path: str, wal: Wal) -> Iterator[sqlite3.Connection]:
     """Read a file without changing it, nor its WAL, nor the index of that."""
     index = path + "-shm"
-    made = wal.size > 0 and not os.path.exists(index)
+    made = wal.has_frames and not os.path.exists(index)
     if made:  # SQLite wants one, though it makes its own in memory if it may not write to this one
         os.close(os.open(index, os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        connection = connect(path, "mode=ro&readonly_shm=1" if wal.size else "immutable=1")
+        connection = connect(path, "mode=ro&readonly_shm=1" if wal.has_frames else "immutable=1")
         with contextlib.closing(connection):
             connection.text_factory = bytes
             connection.execute("BEGIN")

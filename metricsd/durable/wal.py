@@ -52,13 +52,18 @@ class Wal:
         sums = _sums(head[:24], (0, 0), self._order)
         self._known = fields[0] & ~1 == MAGIC and sums == self._sums
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is more than a header, of which SQLite may say ``locking protocol``."""
+        return self.size > HEADER.size
+
     def damage(self) -> Optional[str]:
         """What is wrong with it, in words; None for nothing, or a last transaction in pieces.
 
         That one may have been under way when the power failed. If the index knows it as written,
         which outlives a process that was killed, it was not.
         """
-        if self.size > HEADER.size and not self._known:
+        if self.has_frames and not self._known:
             return "its header is damaged"
         committed = 0  # frames
         bad: Optional[int] = None
