@@ -20,6 +20,7 @@ ROOMS = [700, 5_000, 70_000, 200_000]  # bytes that a kernel keeps for a socket
 PIECES = [1, 7, 40, 1000]  # bytes that go at a time
 PAUSES = [0.001, 0.01, 0.1, 0.6, 2.0, 11.0, 61.0]  # seconds that pass at a time
 CALLS = [0, 1, 3, 9, 30]  # system calls after which the thread goes on, or the process ends
+FREE_BYTES = [40, 9000]  # at most, on a disk that is full: less than a WAL's header, or some pages
 CROWD = 150  # clients who come at once, if it is a large one
 FEW = 3  # and if it is not
 
@@ -112,7 +113,7 @@ def _crash(world: "World", action: Action, dice: Dice) -> None:
 
 def _disk(world: "World", action: Action, dice: Dice) -> None:
     world.disk.fault = FULL if action.kind == "disk full" else SYNC_FAILS
-    world.disk.room = dice.below(9000)
+    world.disk.room = dice.below(dice.choice(FREE_BYTES))
 
 
 def _descriptors(world: "World", action: Action, dice: Dice) -> None:

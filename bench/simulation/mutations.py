@@ -118,4 +118,6 @@ MUTATIONS = [
              STORE_FIRST, COMMIT_FIRST),
     Mutation("a WAL cut short in its header", Wal, "__init__",
              HEADER_PADDED, HEADER_AS_IT_IS),
+    Mutation("a WAL that is a header and no more", Wal, "has_frames", "self.size > HEADER.size",
+             "self.size > 0"),
 ]  # fmt: skip
