@@ -306,7 +306,8 @@ class World(Now):
                 action = self._left.pop()
                 self.teller.act(action.kind)
                 if action.kind != "turn":
-                    ACTIONS[action.kind](self, action, Dice(action.number))
+                    act = ACTIONS[action.kind]
+                    act(self, action, Dice(action.number))
                     continue
                 self.selector.first = action.number
             else:
