@@ -38,6 +38,7 @@ from simulation.script import Action, Script
 
 REST_SECONDS = 3.0  # without anything new, before a run ends
 REST_TURNS = 3000  # until everybody has to be answered
+CLIENT_TURNS = 50  # and so many more for each client, as few may be let in at a time
 SLEEP_SECONDS = 0.25  # that pass at a time while nothing happens at all
 
 logger = logging.getLogger("metricsd")
@@ -342,7 +343,8 @@ class World(Now):
         asking = [client for client in self.clients if client.expected and not client.deaf]
         owed = [client.name for client in asking if client.owed]
         self._rest += 1
-        promise(self._rest < REST_TURNS, f"nobody comes to rest; these wait: {owed}")
+        most = REST_TURNS + CLIENT_TURNS * len(self.clients)
+        promise(self._rest < most, f"nobody comes to rest; these wait: {owed[:5]}")
         if owed:
             self._changed = self.clock.now
         if not self.stopping and self.clock.now > self._changed + REST_SECONDS:
