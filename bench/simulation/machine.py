@@ -62,7 +62,7 @@ class Clock:
 class Thread(Worker):
     """The thread beside the loop; it does its next job when the world says so."""
 
-    ended = False
+    at_work = ended = False
 
     def _start(self) -> None:
         pass
@@ -76,7 +76,9 @@ class Thread(Worker):
         """Do the next job, if there is one."""
         job = self._calls.get() if self.busy else None
         if job is not None:
+            self.at_work = True
             job()
+            self.at_work = False
 
     def close(self, seconds: float) -> bool:
         """Do all that is left."""

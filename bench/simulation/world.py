@@ -112,7 +112,7 @@ class World(Now):
         self.crash: Optional[Action] = None
         self.crash_in = self.work_in = -1  # system calls; negative: never
         self._synced = 0  # the step
-        self._crashed = self._in_thread = self.select_fails = False
+        self._crashed = self.select_fails = False
         self.all_accepted = self.options.max_connections > CROWD * 10
         self.safe = self._value = self._fresh = self._rest = self._named = 0
         self.promises = Promises(self)
@@ -260,7 +260,7 @@ class World(Now):
                 self.disk.restart(self.crash.kind == "power cut", self.crash.number)
         if self._crashed:
             raise Crash
-        if self.work_in >= 0 and not self._in_thread:
+        if self.work_in >= 0 and not (self.thread is not None and self.thread.at_work):
             self.work_in -= 1
             if self.work_in < 0:
                 self.work()
@@ -268,9 +268,7 @@ class World(Now):
     def work(self) -> None:
         """The thread does its next job."""
         if self.thread is not None:
-            self._in_thread = True
             self.thread.step()
-            self._in_thread = False
             if self._crashed:
                 raise Crash  # which the thread has caught
 
