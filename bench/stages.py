@@ -1,14 +1,19 @@
 """Where the time of a put goes: the server's own parts, added one after the other.
 
     python3 bench/stages.py
+    python3 bench/stages.py --instructions
 
 Fifty socket pairs in this process, each with a block of puts waiting; one turn of the loop answers
 them all. The first figure is a bare loop over epoll that receives and sends; then come the reactor,
 the connection, the session, the parsing and the store. The fastest of many turns counts, in
 microseconds a put. In a server under load everything takes longer, as the kernel's network code and
 ours displace each other from the processor's caches, but the proportions tell where to look.
+
+With --instructions, callgrind counts what a server in a process of its own runs for each request,
+in some one or two minutes: the figure to look at on a machine that is busy.
 """
 
+import argparse
 import select
 import socket
 import sys
@@ -19,6 +24,8 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from instructions import JOBS, instructions_a_request, missing
+from load import LoadError
 from workload import Workload
 
 from metricsd.loop import READ, Connection, Reactor
@@ -156,8 +163,26 @@ def _fastest(turn: Callable[[], None], pairs: List[Pair], pipeline: int) -> floa
     return fastest / len(pairs) / pipeline * 1e6
 
 
-def main() -> None:
-    """Print the table."""
+def print_instructions() -> int:
+    """Print the table of instructions; return the exit code."""
+    reason = missing()
+    if reason:
+        print(reason)
+        return 0
+    rows = []
+    for number, (what, job) in enumerate(JOBS.items(), 1):
+        print(f"[{number}/{len(JOBS)}] {what}", file=sys.stderr, flush=True)
+        try:
+            rows.append(f"| {what} | {instructions_a_request(job):,.0f} |")
+        except (LoadError, OSError) as error:
+            print(f"stages: {error}", file=sys.stderr)
+            return 1
+    print("\n".join(["| user instructions a request | |", "|---|---:|", *rows]))
+    return 0
+
+
+def print_stages() -> int:
+    """Print the table of stages; return the exit code."""
     print("| microseconds a put | " + " | ".join(f"pipeline {p}" for p in PIPELINES) + " |")
     print("|---|" + "---:|" * len(PIPELINES))
     before: Dict[int, float] = dict.fromkeys(PIPELINES, 0.0)
@@ -169,7 +194,22 @@ def main() -> None:
             before[pipeline] = so_far
         print(f"| {what} | " + " | ".join(cells) + " |")
     print("| **all** | " + " | ".join(f"**{before[p]:.2f}**" for p in PIPELINES) + " |")
+    return 0
+
+
+def main() -> int:
+    """Print the table that the command line asks for; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--instructions", action="store_true", help="user instructions a request, by callgrind"
+    )
+    return print_instructions() if parser.parse_args().instructions else print_stages()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -348,3 +348,38 @@ def test_the_stages_of_a_put_in_small() -> None:
     ).decode()
     assert len(re.findall(r"^\| [\w, ]+ (?:\| -?\d+\.\d\d ){3}\|$", said, re.MULTILINE)) == 6
     assert re.search(r"^\| \*\*all\*\* (?:\| \*\*\d+\.\d\d\*\* ){3}\|$", said, re.MULTILINE)
+
+
+INSTRUCTIONS = "import instructions, stages; instructions.REQUESTS = 800; stages.main()"
+
+
+def instructions(path: str) -> str:
+    """The table of instructions, with the valgrind that is found on a path, if there is one."""
+    return subprocess.check_output(
+        [sys.executable, "-c", INSTRUCTIONS, "--instructions"],
+        cwd=str(ROOT / "bench"),
+        env=dict(os.environ, PATH=path),
+        timeout=20,
+    ).decode()
+
+
+def test_instructions_are_the_difference_of_two_runs(tmp_path: Path) -> None:
+    """With a stand-in, as valgrind takes a minute: every other run counts more."""
+    program = tmp_path / "valgrind"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"echo >>{tmp_path}/runs\n"
+        "counts=${2#--callgrind-out-file=}\n"
+        f'echo "summary: $(($(wc -l <{tmp_path}/runs) % 2 * 13600 + 5000))" >$counts\n'
+        'shift 2; exec "$@"\n',
+        encoding="utf-8",
+    )
+    program.chmod(0o700)
+    said = instructions(f"{tmp_path}:{os.environ['PATH']}")
+    assert said.count(" | 17 |\n") == said.count("client") == 4
+
+
+def test_without_valgrind_there_is_a_line(tmp_path: Path) -> None:
+    assert instructions(str(tmp_path)) == (
+        "no instructions: valgrind is missing (Debian: apt-get install valgrind)\n"
+    )
