@@ -10,25 +10,21 @@ Every round runs every server once; the figures are medians over the rounds, the
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
-import platform
 import re
 import socket
-import statistics
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from load import Job, LoadError, cpu_seconds, measure
-from memory import measure_memory, memory_table
+from machine import about, look_around
+from memory import measure_memory
+from reading import run_reading
 from servers import LOAD_CORE, Peer, Running, peers, pin, running, skipped
+from tables import STORAGE, Figures, tables, warnings
 from workload import Workload
-
-Figures = Dict[str, Any]
 
 
 class Settings(NamedTuple):
@@ -41,9 +37,6 @@ class Settings(NamedTuple):
     series_points: int
     others_seconds: float  # that others put while one client reads everything
 
-
-# The server that is slowest to begin its answer to get * has so long.
-READ_SECONDS = 30.0
 
 BULK_PIPELINE = 100
 
@@ -58,19 +51,42 @@ def jobs(quick: bool) -> Dict[str, Job]:
     """Every kind of load, by the name that it has in the tables."""
     found: Dict[str, Job] = {}
     for mix, what in (("put", "put"), ("get", "get of 10 points")):
-        for clients in (1, 50):
-            for pipeline in (1, 16, 100):
-                name = f"{what}, {_count(clients, 'client')}, pipeline {pipeline}"
-                found[name] = Job(mix=mix, clients=clients, pipeline=pipeline, points=10)
+        for clients, pipeline in ((1, 1), (1, 100), (50, 1), (50, 16)):
+            name = f"{what}, {_count(clients, 'client')}, pipeline {pipeline}"
+            found[name] = Job(mix=mix, clients=clients, pipeline=pipeline, points=10)
     for pipeline in (16, 100):
         found[f"put, 10 clients, pipeline {pipeline}"] = Job(clients=10, pipeline=pipeline)
-    found["get of 1,000 points, 10 clients, pipeline 1"] = Job(
-        mix="get", clients=10, keys=10, points=1000
-    )
+    name = "put and get of 10 points in turn, 50 clients, pipeline 1"
+    found[name] = Job(mix="mixed", points=10)
+    found.update(large_gets())
     if quick:
-        keep = ("put, 50 clients, pipeline 1$", "put, 10 clients", "get of 1,000")
+        keep = ("put, 50 clients, pipeline 1$", "put, 10 clients", "put and get", "get of 1,000")
         return {n: j for n, j in found.items() if any(re.match(start, n) for start in keep)}
     return found
+
+
+# Keys that are asked in turn, so that no reply is kept until it is asked for again: some 12 MB,
+# three times what ours keeps.
+FIRST_ASKED_KEYS = 300
+
+# Keys that grow by a point before each get, and how often in all: each to 1,060 points.
+GROWING_KEYS = 50
+GROWN = 3000
+
+
+def large_gets() -> Dict[str, Job]:
+    """Gets of 1,000 points by 10 clients, pipeline 1.
+
+    A server may keep what it has answered. So there is the same answer again and again, one that
+    has grown since it was given, and one that nobody has asked for.
+    """
+    job = Job(mix="get", clients=10, keys=10, points=1000)
+    grown = job._replace(mix="grown", keys=GROWING_KEYS, requests=GROWN)
+    return {
+        "get of 1,000 points, unchanged": job,
+        "get of 1,000 points, grown by one point since": grown,
+        "get of 1,000 points, first asked": job._replace(keys=FIRST_ASKED_KEYS),
+    }
 
 
 def _count(number: int, what: str) -> str:
@@ -111,86 +127,22 @@ def _run_unacknowledged(server: Running, job: Job) -> Figures:
     return {"server_cpu_us": (used - before) / sent * 1e6}
 
 
-def run_storage(peer: Peer, settings: Settings) -> Figures:
-    """One client reads everything while others put."""
-    with running(peer) as server:
-        _store(server, settings.points, 10)
-        return _read_everything(server, settings)
-
-
-def _store(server: Running, points: int, clients: int) -> None:
-    job = Job(
-        port=server.port,
-        protocol=server.peer.protocol,
-        clients=clients,
-        pipeline=100,
-        requests=points,
-        keys=max(clients, points // 1000),
-    )
-    if measure(job, 1, None, show=False)["wrong"]:
-        raise LoadError(f"{server.peer.name} gave wrong replies")
-
-
-def _read_everything(server: Running, settings: Settings) -> Figures:
-    """``get *`` half of the time, while others put 1,000 times a second."""
-    server.forget_peak()
-    before = server.memory()
-    seconds: List[float] = []
-    done = threading.Event()
-    reader = threading.Thread(target=_read_again, args=(server.port, seconds, done))
-    reader.start()
-    job = Job(port=server.port, clients=4, rate=1000, seconds=settings.others_seconds)
-    try:
-        others = measure(job, 1, None, show=False)
-    finally:
-        done.set()
-        reader.join()
-    if not seconds:
-        raise LoadError(f"{server.peer.name} did not answer get *")
-    return {
-        "get_all_seconds": statistics.median(seconds),
-        "others_p99.9_ms": others["p99.9_ms"],
-        "growth_mb": (server.memory("VmHWM") - before) / 1e6,
-    }
-
-
-def _read_again(port: int, seconds: List[float], done: threading.Event) -> None:
-    with socket.create_connection(("127.0.0.1", port), READ_SECONDS) as sock:
-        while not done.is_set():
-            started = time.perf_counter()
-            sock.sendall(b"get *\n")
-            end = b""
-            while end != b"\n\n":
-                data = sock.recv(1 << 20)
-                if not data:
-                    return
-                end = (end + data)[-2:]
-            seconds.append(time.perf_counter() - started)
-            done.wait(seconds[-1])  # a server that stalls has so long to catch up
-
-
 def compare(settings: Settings, quick: bool) -> Dict[str, Any]:
     """Run everything; return the figures of each round by job and peer."""
     found = peers()
     for line in filter(None, map(skipped, found)):
         _say(line)
     found = [peer for peer in found if not peer.missing]
-    loads = jobs(quick)
-    steps = (len(loads) + 1) * settings.rounds + 1
+    busy = look_around(_say)
+    works = [*jobs(quick), STORAGE]
+    steps = len(works) * settings.rounds + 1
     results: Dict[str, Dict[str, List[Figures]]] = {}
-    for round_number in range(settings.rounds):
-        for number, (name, job) in enumerate(loads.items()):
-            step = round_number * (len(loads) + 1) + number + 1
-            _say(f"[{step}/{steps}] round {round_number + 1}: {name}")
-            for peer in found:
-                if _can_do(peer, job):
-                    figures = run_load(peer, job, settings)
-                    results.setdefault(name, {}).setdefault(peer.name, []).append(figures)
-        _say(f"[{(round_number + 1) * (len(loads) + 1)}/{steps}] round {round_number + 1}: get *")
-        for peer in found:
-            if peer.protocol == "metricsd" and peer.max_clients > 1:
-                figures = run_storage(peer, settings)
-                results.setdefault("storage", {}).setdefault(peer.name, []).append(figures)
+    for step in range(1, steps):
+        name = works[(step - 1) % len(works)]
+        round_number = (step - 1) // len(works) + 1
+        _say(f"[{step}/{steps}] round {round_number}: {'get *' if name == STORAGE else name}")
+        for peer, figures in run_work(name, found, settings, quick):
+            results.setdefault(name, {}).setdefault(peer.name, []).append(figures)
     _say(f"[{steps}/{steps}] memory a point")
     memory = {
         peer.name: measure_memory(peer, settings.series, settings.series_points)
@@ -198,7 +150,23 @@ def compare(settings: Settings, quick: bool) -> Dict[str, Any]:
         if peer.acknowledges
     }
     names = [peer.name for peer in found]
-    return {"about": about(settings), "peers": names, "results": results, "memory": memory}
+    stored = f"{settings.series:,} series of {settings.series_points:,} points"
+    here = dict(
+        about(settings.rounds, settings.seconds), stored=stored, points=f"{settings.points:,}"
+    )
+    return {"about": here, "warnings": busy, "peers": names, "results": results, "memory": memory}
+
+
+def run_work(
+    name: str, found: List[Peer], settings: Settings, quick: bool
+) -> Iterator[Tuple[Peer, Figures]]:
+    """Give one work to each server that can do it, in turn."""
+    for peer in found:
+        if name == STORAGE:
+            if peer.acknowledges:
+                yield peer, run_reading(peer, settings.points, settings.others_seconds)
+        elif _can_do(peer, jobs(quick)[name]):
+            yield peer, run_load(peer, jobs(quick)[name], settings)
 
 
 def _can_do(peer: Peer, job: Job) -> bool:
@@ -206,109 +174,6 @@ def _can_do(peer: Peer, job: Job) -> bool:
     if not peer.acknowledges:
         return job.mix == "put" and job.pipeline == BULK_PIPELINE
     return job.clients <= peer.max_clients
-
-
-def about(settings: Settings) -> Dict[str, str]:
-    """The machine, the Python and the date."""
-    processor = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = re.findall(r"model name\s*:\s*(.*)", file.read())
-        processor = names[0] if names else processor
-    return {
-        "machine": f"{processor}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-        "rounds": f"{settings.rounds} of {settings.seconds:g} s",
-        "stored": f"{settings.series:,} series of {settings.series_points:,} points",
-    }
-
-
-def median(rounds: List[Figures], figure: str) -> Optional[float]:
-    """The median of a figure over the rounds; None if it was not measured."""
-    values = [figures[figure] for figures in rounds if figure in figures]
-    return statistics.median(values) if values else None
-
-
-def ratio(ours: List[Figures], theirs: List[Figures], figure: str) -> Optional[float]:
-    """The median over the rounds of our figure divided by theirs in the same round.
-
-    A round in which theirs is 0 tells nothing: the system counts CPU in ticks of a hundredth of a
-    second, and the load was too short for one. None if all were.
-    """
-    pairs = [(mine[figure], other[figure]) for mine, other in zip(ours, theirs)]
-    ratios = [mine / other for mine, other in pairs if other]
-    return statistics.median(ratios) if ratios else None
-
-
-def tables(outcome: Dict[str, Any]) -> str:
-    """The Markdown tables."""
-    names: List[str] = outcome["peers"]
-    results = outcome["results"]
-    lines = ["{machine}; Python {python}; {date}; {rounds}".format(**outcome["about"]), ""]
-    lines += ["Server CPU a request in microseconds, and in brackets ours divided by theirs:", ""]
-    lines += _head("work", names)
-    for job, rows in results.items():
-        if job != "storage":
-            lines.append(_row(job, [_cpu(rows, name) for name in names]))
-    lines += ["", "Requests a second, and the p99 latency in milliseconds, in a closed loop:", ""]
-    lines += _head("work", names)
-    for job, rows in results.items():
-        if job != "storage":
-            lines.append(_row(job, [_speed(rows.get(name)) for name in names]))
-    lines += ["", "One client reads everything while others put:", ""]
-    rows = results["storage"]
-    lines += _head("figure", list(rows))
-    for figure, what in STORAGE_FIGURES.items():
-        lines.append(_row(what, [_number(median(rows[name], figure)) for name in rows]))
-    lines += ["", "Resident memory a point in bytes, {stored}:".format(**outcome["about"]), ""]
-    lines += memory_table(outcome["memory"])
-    if "carbon" in names:
-        lines += [
-            "",
-            "carbon never acknowledges a put: its CPU is counted until it has gone quiet.",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-NOT_MEASURED = "-"
-
-STORAGE_FIGURES = {
-    "get_all_seconds": "`get *`, seconds",
-    "others_p99.9_ms": "others' put meanwhile, p99.9, ms",
-    "growth_mb": "memory growth meanwhile, MB",
-}
-
-
-def _head(first: str, names: List[str]) -> List[str]:
-    return [_row(first, names), "|---|" + "---:|" * len(names)]
-
-
-def _row(first: str, cells: List[str]) -> str:
-    return "| " + " | ".join([first, *cells]) + " |"
-
-
-def _cpu(rows: Dict[str, List[Figures]], name: str) -> str:
-    if name not in rows:
-        return NOT_MEASURED
-    figure = _number(median(rows[name], "server_cpu_us"))
-    if name == "metricsd":
-        return f"**{figure}**"
-    by_theirs = ratio(rows["metricsd"], rows[name], "server_cpu_us")
-    return figure if by_theirs is None else f"{figure} ({by_theirs:.2f})"
-
-
-def _speed(rounds: Optional[List[Figures]]) -> str:
-    if not rounds or "p99_ms" not in rounds[0]:
-        return NOT_MEASURED
-    return f"{median(rounds, 'requests_per_second'):,.0f}/s {_number(median(rounds, 'p99_ms'))} ms"
-
-
-def _number(value: Optional[float]) -> str:
-    """Three significant digits."""
-    if value is None:
-        return NOT_MEASURED
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _say(text: str) -> None:
@@ -332,9 +197,17 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     print(tables(outcome))
+    for warning in warnings(outcome):
+        _say(f"warning: {warning}")
     if options.out:
         write(outcome, Path(options.out))
+    _say(NEXT_AFTER_OUT if options.out else NEXT)
     return 0
+
+
+# The one thing to do next.
+NEXT = "next: python3 bench/compare.py --out bench/results (some ten minutes, on a quiet machine)"
+NEXT_AFTER_OUT = "next: python3 bench/quote.py (takes the tables of the READMEs from these results)"
 
 
 def write(outcome: Dict[str, Any], folder: Path) -> None:

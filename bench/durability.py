@@ -22,9 +22,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-import compare
-from compare import about
 from load import Job, LoadError, measure
+from machine import about
 from servers import LOAD_CORE, SERVER_CORE, Peer, Running, pin, running, skipped
 from workload import FIRST_TIMESTAMP
 
@@ -277,9 +276,8 @@ def report(settings: Settings) -> str:
     found = servers()
     for line in filter(None, map(skipped, found)):
         _say(line)
-    here = about(compare.QUICK)
-    lines = ["{machine}; Python {python}; {date}".format(**here)]
-    lines[0] += f"; {settings.rounds} rounds of {settings.seconds:g} s"
+    here = about(settings.rounds, settings.seconds)
+    lines = ["{machine}; Python {python}; {date}; {rounds}".format(**here)]
     rounds = run_rounds([peer for peer in found if not peer.missing], settings)
     lines += ["", *rate_table(rounds), "", "| what | measured |", "|---|---:|"]
     for points in settings.loaded:

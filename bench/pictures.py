@@ -18,9 +18,11 @@ SHORTEST_FAILURE = 0.02  # of the longest bar
 # What is worth a look; the tables hold the rest.
 JOBS = [
     "put, 50 clients, pipeline 1",
-    "put, 10 clients, pipeline 16",
     "put, 10 clients, pipeline 100",
-    "get of 1,000 points, 10 clients, pipeline 1",
+    "put and get of 10 points in turn, 50 clients, pipeline 1",
+    "get of 1,000 points, unchanged",
+    "get of 1,000 points, grown by one point since",
+    "get of 1,000 points, first asked",
 ]
 
 
@@ -38,7 +40,7 @@ def draw(outcome: Dict[str, Any], folder: Path) -> List[Path]:
     matplotlib.rcParams["svg.hashsalt"] = "metricsd"  # the same figures give the same file
     results = outcome["results"]
     jobs = [job for job in JOBS if job in results]
-    figure, panels = plt.subplots(2, 2, figsize=(10, 6.5))
+    figure, panels = plt.subplots(3, 2, figsize=(10, 9))
     for panel, job in zip(panels.flat, jobs):
         values = {
             name: statistics.median(figures["server_cpu_us"] for figures in rounds)

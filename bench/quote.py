@@ -1,4 +1,4 @@
-"""Keep a text and what it quotes together.
+"""Keep texts and what they quote together: the READMEs' tables of results, and the walkthrough.
 
     python3 bench/quote.py            write every quotation anew
     python3 bench/quote.py --check    exit with 1 if one has parted from its source
@@ -26,7 +26,11 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = ROOT / "metricsd" / "WALKTHROUGH.md"
+TEXTS = [
+    ROOT / "README.md",
+    ROOT / "bench" / "README.md",
+    ROOT / "metricsd" / "WALKTHROUGH.md",
+]
 
 RUN_SECONDS = 30
 AT_A_TIME = 4  # commands that run: most of them mostly wait
@@ -192,15 +196,16 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="change nothing, say what differs")
     options = parser.parse_args()
+    complaints: List[str] = []
     try:
-        text = TEXT.read_text(encoding="utf-8")
-        if options.check:
-            complaints = check(text)
-        else:
-            complaints = []
-            TEXT.write_text(rewritten(text), encoding="utf-8")
+        for path in TEXTS:  # what is quoted from one that comes before is up to date then
+            text = path.read_text(encoding="utf-8")
+            if options.check:
+                complaints += check(text)
+            else:
+                path.write_text(rewritten(text), encoding="utf-8")
     except (OSError, QuoteError) as error:
-        complaints = [str(error)]
+        complaints.append(str(error))
     for complaint in complaints:
         print(f"quote: {complaint}", file=sys.stderr)
     return 1 if complaints else 0

@@ -4,6 +4,7 @@ Every key belongs to one client and every timestamp is new, as with machines tha
 own metrics, so all servers append and none overwrites.
 """
 
+import itertools
 import random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -12,7 +13,7 @@ FIRST_TIMESTAMP = 1500000000  # ten digits, as real ones have
 # The points that are stored before gets are measured go out in blocks of this many requests.
 SETUP_BLOCK = 500
 
-MIXES = ("put", "get", "mixed")
+MIXES = ("put", "get", "mixed", "grown")
 
 
 class Block(NamedTuple):
@@ -47,10 +48,14 @@ class Metricsd:
         return f"put {key} {value} %d\n", b"ok\n\n"
 
     @staticmethod
-    def get(key: str, points: List[Tuple[int, str]]) -> Block:
-        """A get of a key that holds exactly these points, sorted by time."""
-        rows = "".join(f"{key} {value} {timestamp}\n" for timestamp, value in points)
-        return Block(f"get {key}\n".encode(), f"ok\n{rows}\n".encode())
+    def row(key: str, timestamp: int, value: str) -> bytes:
+        """A point in the reply to a get."""
+        return f"{key} {value} {timestamp}\n".encode()
+
+    @staticmethod
+    def get(key: str, rows: bytes, count: int) -> Block:
+        """A get of a key that holds exactly these rows, sorted by time, so many in all."""
+        return Block(f"get {key}\n".encode(), b"ok\n" + rows + b"\n")
 
 
 class Redis:
@@ -63,12 +68,15 @@ class Redis:
         return f"{words}${len(value)}\r\n{value}\r\n", b":1\r\n"
 
     @staticmethod
-    def get(key: str, points: List[Tuple[int, str]]) -> Block:
+    def row(key: str, timestamp: int, value: str) -> bytes:
+        """A field and its value in the reply to an HGETALL."""
+        return f"$10\r\n{timestamp}\r\n${len(value)}\r\n{value}\r\n".encode()
+
+    @staticmethod
+    def get(key: str, rows: bytes, count: int) -> Block:
         """An HGETALL."""
-        words = [str(word) for point in points for word in point]
-        reply = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         request = f"*2\r\n$7\r\nHGETALL\r\n${len(key)}\r\n{key}\r\n"
-        return Block(request.encode(), reply.encode(), any_order=True)
+        return Block(request.encode(), b"*%d\r\n" % (2 * count) + rows, any_order=True)
 
 
 class Carbon:
@@ -86,7 +94,8 @@ PROTOCOLS: Dict[str, Any] = {"metricsd": Metricsd, "redis": Redis, "carbon": Car
 class Workload:
     """The endless requests of one client: ``pipeline`` of them in a block, over ``keys`` keys.
 
-    The mix is put, get (of a key that holds ``points`` points) or mixed (in turn one of each).
+    The mix is put, get (of a key that holds ``points`` points), mixed (in turn one of each) or
+    grown (a put of one more point and a get of them all, taken as one request).
     """
 
     def __init__(
@@ -96,19 +105,23 @@ class Workload:
         self._pipeline = pipeline
         self._timestamp = FIRST_TIMESTAMP
         self._dice = random.Random(name)
+        self._grows = mix == "grown"
         self._kinds = ["put", "get"] if mix == "mixed" else [mix]
         self._names = [f"{name}.{number}" for number in range(keys)]
         self._points = points
+        self._stored: List[bytes] = []  # of each key that is read, its rows
         self._gets: List[Block] = []
 
     def setup(self) -> Iterator[Block]:
         """Yield the blocks that store what the gets will read; run them first."""
-        if "get" not in self._kinds:
+        if self._kinds == ["put"]:
             return
         for name in self._names:
             key = name + ".read"
             points = [(FIRST_TIMESTAMP + n, self._value()) for n in range(self._points)]
-            self._gets.append(self._protocol.get(key, points))
+            rows = b"".join(self._protocol.row(key, *point) for point in points)
+            self._stored.append(rows)
+            self._gets.append(self._protocol.get(key, rows, len(points)))
             for start in range(0, len(points), SETUP_BLOCK):
                 requests = b""
                 replies = b""
@@ -120,6 +133,11 @@ class Workload:
 
     def blocks(self) -> Iterator[Block]:
         """Yield block after block, without end. Made from templates: little work for each."""
+        if self._grows:
+            pairs = self._growing()
+            while True:
+                of_each = list(zip(*itertools.islice(pairs, self._pipeline)))
+                yield Block(b"".join(of_each[0]), b"".join(of_each[1]), any(of_each[2]))
         cycle = len(self._names) * len(self._kinds)
         templates = [self._template(start) for start in range(cycle)]
         while True:
@@ -128,6 +146,17 @@ class Workload:
                 self._timestamp += puts
                 requests = template % tuple(timestamps) if puts else template
                 yield Block(requests, replies, any_order)
+
+    def _growing(self) -> Iterator[Block]:
+        """Yield a put and a get of the same key, which grows, without end."""
+        for count in itertools.count(self._points + 1):
+            for place, name in enumerate(self._names):
+                key, value, timestamp = name + ".read", self._value(), FIRST_TIMESTAMP + count - 1
+                request, reply = self._protocol.put(key, value)
+                self._stored[place] += self._protocol.row(key, timestamp, value)
+                get = self._protocol.get(key, self._stored[place], count)
+                put = (request % timestamp).encode()
+                yield Block(put + get.requests, reply + get.replies, get.any_order)
 
     def _template(self, start: int) -> Tuple[bytes, int, bytes, bool]:
         """Requests with %d for timestamps, how many of those there are, and the replies."""

@@ -35,7 +35,7 @@ def load(port: int, *options: str) -> Tuple[int, Dict[str, Any], str]:
     return process.returncode, figures, process.stderr.decode()
 
 
-@pytest.mark.parametrize("mix", ["put", "get", "mixed"])
+@pytest.mark.parametrize("mix", ["put", "get", "mixed", "grown"])
 @pytest.mark.parametrize("pipeline", [1, 7])
 def test_all_replies_are_counted_and_right(server: Server, mix: str, pipeline: int) -> None:
     options = ["--clients", "3", "--mix", mix, "--pipeline", str(pipeline), "--keys", "5"]
@@ -46,7 +46,7 @@ def test_all_replies_are_counted_and_right(server: Server, mix: str, pipeline: i
     assert figures["loop"] == "closed"
     with Conversation(server.address) as client:
         rows = client.ask(b"get *\n").count(b"\n") - 2
-    stored = {"put": 700, "get": 3 * 20, "mixed": 350 + 3 * 20}[mix]
+    stored = {"put": 700, "get": 3 * 20, "mixed": 350 + 3 * 20, "grown": 700 + 3 * 20}[mix]
     assert abs(rows - stored) <= 3 * pipeline  # a mixed load ends anywhere in its cycle
 
 
@@ -233,6 +233,7 @@ import sys
 import compare, servers
 compare.pin = servers.pin = lambda *_: None
 compare.QUICK = compare.Settings(1, 0.05, 2000, series=5, series_points=100, others_seconds=0.1)
+compare.FIRST_ASKED_KEYS = compare.GROWING_KEYS = compare.GROWN = 10
 found = [peer for peer in servers.peers() if peer.name in ("metricsd", "asyncio", "blocking")]
 missing = servers.Peer("other", [], missing="get it somewhere")
 compare.peers = lambda: found + [missing]
@@ -292,13 +293,18 @@ def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
     table, said = in_small["comparison"].outcome()
     folder = in_small["comparison"].folder
     assert "other skipped: get it somewhere" in said
-    assert "| work | metricsd | asyncio | blocking |" in table
+    assert "| server CPU a request, us | metricsd | asyncio | blocking |" in table
     assert "| put, 50 clients, pipeline 1 | **" in table
-    assert "Resident memory a point in bytes, 5 series of 100 points:" in table
+    for kind in ("unchanged", "grown by one point since", "first asked"):
+        assert re.search(rf"\| get of 1,000 points, {kind} \| \*\*[\d.]+\*\* \| [\d.]+ \(", table)
+    assert re.search(r"## One client reads everything: 2,000 points\n\n.*\n.*\n\| MB \|", table)
+    assert re.search(r"Unfavourable are \d+ of 8 rows: |No row is unfavourable\.", table)
+    assert "## Resident memory a point in bytes\n\n5 series of 100 points:" in table
     assert re.search(r"\| counters \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", table)
     assert (folder / "compare.md").read_text(encoding="utf-8").strip() == table.strip()
     assert json.loads((folder / "compare.json").read_text(encoding="utf-8"))["peers"]
     assert (folder / "cpu.svg").exists() or "matplotlib is not installed" in said
+    assert said.splitlines()[-1].startswith("next: python3 bench/quote.py")
 
 
 def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
@@ -315,16 +321,71 @@ def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
     assert written.read_text(encoding="utf-8").strip() == table.strip()
 
 
-def test_a_load_too_short_for_the_clock_has_no_ratio() -> None:
-    program = """
-import compare
+TABLES = """
+import tables
 def rounds(*figures):
     return [{"server_cpu_us": figure} for figure in figures]
-print(compare.ratio(rounds(1.0, 3.0), rounds(0.0, 2.0), "server_cpu_us"))
-print(compare._cpu({"metricsd": rounds(1.0), "other": rounds(0.0)}, "other"))
 """
-    said = subprocess.check_output([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
-    assert said.decode().split() == ["1.5", "0"]
+
+
+def of_tables(program: str) -> List[str]:
+    """The lines that a program about bench/tables.py prints."""
+    command = [sys.executable, "-c", TABLES + program]
+    return subprocess.check_output(command, cwd=str(ROOT / "bench")).decode().splitlines()
+
+
+def test_a_load_too_short_for_the_clock_has_no_ratio() -> None:
+    program = """
+print(tables.ratio(rounds(1.0, 3.0), rounds(0.0, 2.0), tables.CPU))
+print(tables._cell({"metricsd": rounds(1.0), "other": rounds(0.0)}, "other", tables.CPU))
+"""
+    assert of_tables(program) == ["1.5", "0"]
+
+
+def test_a_ratio_is_of_rounds_and_how_far_they_lie_apart_stands_beside_it() -> None:
+    """The machine got slower by the half: both servers' figures did, the ratio did not."""
+    program = """
+rows = {"metricsd": rounds(10.0, 11.0, 15.0), "other": rounds(8.0, 8.8, 12.0)}
+print(tables._cell(rows, "metricsd", tables.CPU))
+print(tables._cell(rows, "other", tables.CPU))
+print(*tables.warnings({"warnings": ["busy"], "results": {"put": rows, "get": rows}}), sep="; ")
+"""
+    assert of_tables(program) == [
+        "**11** ±23 %",
+        "8.8 ±23 % (1.25)",
+        "busy; the rounds differ by more than ±10 %: put (metricsd ±23 %); put (other ±23 %); "
+        "get (metricsd ±23 %); get (other ±23 %)",
+    ]
+
+
+def test_unfavourable_rows_are_named() -> None:
+    program = """
+better = {"metricsd": rounds(1.0), "other": rounds(1.0)}
+worse = {"metricsd": rounds(1.2), "other": rounds(1.0), "third": rounds(2.0)}
+every = {"metricsd": [{"all_cpu_seconds": 3.0}], "other": [{"all_cpu_seconds": 2.0}]}
+print(tables._unfavourable({"put": better, "get": worse}, every, "everything"))
+print(tables._unfavourable({"put": better}, {"metricsd": []}, "everything"))
+"""
+    assert of_tables(program) == [
+        "Unfavourable are 2 of 3 rows: get (other 1.20); everything (other 1.50).",
+        "No row is unfavourable.",
+    ]
+
+
+def test_a_busy_machine_is_warned_of() -> None:
+    """What the system has counted for its processors is told here: first half of it is idle."""
+    program = """
+import machine
+counted = iter([(100, 200), (104, 208)])
+machine._processor_times = lambda: next(counted)
+machine.LOOK_SECONDS = 0
+print(machine.look_around(print))
+counted = iter([(100, 200), (199, 300)])
+print(machine.look_around(print))
+"""
+    said = of_tables(program)
+    assert said[0].startswith("warning: the machine was busy when this began: 50 % of its")
+    assert said[2:] == ["[]"]
 
 
 def test_memory_by_itself() -> None:

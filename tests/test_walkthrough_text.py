@@ -33,7 +33,7 @@ def quote(text: str, *options: str, path: str = "") -> Tuple[int, str, str]:
         script = importlib.import_module("quote")
     Path(path).write_text(text, encoding="utf-8")
     said = io.StringIO()
-    with mock.patch.object(script, "TEXT", Path(path)), mock.patch.object(
+    with mock.patch.object(script, "TEXTS", [Path(path)]), mock.patch.object(
         sys, "argv", ["quote.py", *options]
     ), contextlib.redirect_stderr(said):
         code = script.main()
