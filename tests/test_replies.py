@@ -13,7 +13,7 @@ from metricsd.store import Series
 
 
 def anew(key: str, series: Series) -> bytes:
-    return b"ok\n" + b"".join(rows(key, series)) + b"\n"
+    return b"ok\n" + b"".join(rows(key, series)) + b"\n"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(20))

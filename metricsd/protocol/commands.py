@@ -4,23 +4,21 @@ Owns what each command does to the store and what it answers. Does not know wher
 or where replies go. To add a command, write its function and add a row to COMMANDS.
 """
 
-from itertools import chain
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
+from typing import Callable, Dict, Iterator, List, NamedTuple, Union
 
 from metricsd.protocol.batch import TurnBatch
 from metricsd.protocol.counts import Counts
 from metricsd.protocol.points import to_numbers
-from metricsd.protocol.replies import REPLY_HEAD, REPLY_TAIL, KeptReplies
-from metricsd.protocol.rows import rows
-from metricsd.protocol.words import OK
-from metricsd.store import Receipt, Series, Store
+from metricsd.protocol.replies import KeptReplies, pieces
+from metricsd.protocol.words import OK, Outcome
+from metricsd.store import Receipt, Store
 
 PUT = "put"
 EVERY_KEY = "*"
 
 # A reply is one of three: all its bytes; the pieces of one that may be large, made as they are
 # asked for; or what will become of a put, which is worded when that is known.
-Reply = Union[bytes, Iterator[bytes], Receipt]
+Reply = Union[bytes, Iterator[Outcome], Receipt]
 
 
 class BadCommand(Exception):
@@ -64,13 +62,13 @@ def get(dispatcher: Dispatcher, key: str) -> Reply:
     """Answer every measurement of a key, or of every key."""
     dispatcher.counts.gets += 1
     if key == EVERY_KEY:
-        return _pieces(dispatcher.store.items())
+        return pieces(dispatcher.store.items())
     series = dispatcher.store.find(key)
     if series is None:
         dispatcher.kept_replies.forget(key)
         return OK
     reply = dispatcher.kept_replies.reply(key, series)
-    return _pieces([(key, series)]) if reply is None else reply
+    return pieces([(key, series)]) if reply is None else reply
 
 
 class Command(NamedTuple):
@@ -84,8 +82,3 @@ COMMANDS: Dict[str, Command] = {
     PUT: Command(put, arguments=3),
     "get": Command(get, arguments=1),
 }
-
-
-def _pieces(found: Iterable[Tuple[str, Series]]) -> Iterator[bytes]:
-    every_row = (rows(key, series) for key, series in found)
-    return chain((REPLY_HEAD,), chain.from_iterable(every_row), (REPLY_TAIL,))

@@ -44,6 +44,8 @@ class Outcomes:
                 self._receipts = []
             self._receipts.append(outcome.receipt)
         self.room -= size if size > STEP_ROOM else STEP_ROOM
+        if not size and outcome:
+            self.room = 0  # what is waited for decides how it goes on
         if outcome:
             self._queue.append(outcome)
 

@@ -1,15 +1,17 @@
-"""Replies to gets, kept: what has not changed since the last get is not written again.
+"""Replies to gets: those that are large, in pieces, and those that are kept.
 
-Owns one short cut, with the same result as writing all rows anew. Does not know series that are too
-long to be answered in one piece: those are written as they are read.
+Owns how a reply begins and ends, and one short cut: what has not changed since the last get is not
+written again. Does not know what a row looks like.
 """
 
 from collections import OrderedDict
+from itertools import chain
 from sys import getsizeof
-from typing import NamedTuple, Optional
+from typing import Iterable, Iterator, NamedTuple, Optional, Tuple
 
 from metricsd.protocol.rows import MAX_NUMBERS_BYTES, rows
-from metricsd.store import Series
+from metricsd.protocol.words import Outcome, Puts, words
+from metricsd.store import Answer, Series, StoreError
 
 # Bytes of the longest reply that is kept, and so of the longest that is made in one piece: 1,000
 # points whose key has 80 bytes, at their longest. A client that asks and does not read costs this.
@@ -23,6 +25,48 @@ OBJECTS_BYTES = 400
 
 REPLY_HEAD = b"ok\n"
 REPLY_TAIL = b"\n"
+
+
+def pieces(found: Iterable[Tuple[str, Series]]) -> Iterator[Outcome]:
+    """The reply that is the rows of these series, made a piece at a time as it is asked for.
+
+    It begins with the first piece, as until then it may turn out to be an error.
+    """
+    every_row = _every_row(found)
+    first = next(every_row, b"")
+    if isinstance(first, bytes):
+        return chain((REPLY_HEAD, first), every_row, (REPLY_TAIL,))
+    return _late_pieces(first, every_row)
+
+
+def _every_row(found: Iterable[Tuple[str, Series]]) -> Iterator[Outcome]:
+    for item in found:
+        if isinstance(item, Answer):  # of a store that is elsewhere: more keys
+            yield Puts(0, item)
+            item.result  # noqa: B018 - raises StoreError, if it is none
+        else:
+            yield from rows(*item)
+
+
+def _late_pieces(first: Outcome, every_row: Iterator[Outcome]) -> Iterator[Outcome]:
+    """A reply of which the first piece has to be waited for.
+
+    Raises ConnectionError, which ends the connection, if it can't be told to the end: a client must
+    not take the part that it has for the whole.
+    """
+    try:
+        while not isinstance(first, bytes):
+            yield first
+            first = next(every_row, b"")
+    except StoreError as error:
+        yield words(error)
+        return
+    yield REPLY_HEAD + first
+    try:
+        yield from every_row
+    except StoreError as error:
+        raise ConnectionError(str(error)) from error
+    yield REPLY_TAIL
 
 
 class KeptReply(NamedTuple):
@@ -60,7 +104,7 @@ class KeptReplies:
             head, after = kept.text[: -len(REPLY_TAIL)], kept.newest  # it has only grown
         if len(series) * (len(key.encode()) + MAX_NUMBERS_BYTES) > MAX_REPLY_BYTES:
             return None
-        text = head + b"".join(rows(key, series, after)) + REPLY_TAIL
+        text = head + b"".join(rows(key, series, after)) + REPLY_TAIL  # type: ignore[arg-type]
         self._keep(key, KeptReply(text, series, series.newest, series.changes))
         return text
 

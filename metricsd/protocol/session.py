@@ -50,7 +50,7 @@ class Session:
         self._lines = LineBuffer(max_line_bytes, BLOCK_BYTES)
         self._lines_left: Iterator[bytes] = NONE_LEFT  # of a block that runs line by line
         self._held_line: Optional[bytes] = None  # no put: it runs when no receipt is open
-        self._pieces: Optional[Iterator[bytes]] = None  # what is left of a large reply
+        self._pieces: Optional[Iterator[Outcome]] = None  # what is left of a large reply
         self._outcomes = Outcomes()
         self.said = b""  # the reply, if it is the only one and known at once
         self._first_line = True  # no line has come yet

@@ -12,7 +12,10 @@ WRONG_COMMAND = b"error\nwrong command\n\n"
 
 
 class Puts(NamedTuple):
-    """A number of puts, and the receipt for all of them."""
+    """A number of puts, and the receipt for all of them.
+
+    Of no puts, it is something else that is waited for, of which nothing is said: an Answer.
+    """
 
     number: int
     receipt: Receipt

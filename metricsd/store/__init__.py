@@ -1,5 +1,6 @@
 """The points, and how they are kept. It knows no text and no time."""
 
+from metricsd.store.answer import Answer
 from metricsd.store.columns import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
 from metricsd.store.interface import STORED, OpenError, Receipt, Store, StoreError
 from metricsd.store.memory import Memory
@@ -10,6 +11,7 @@ from metricsd.store.sealed import seal, unseal
 from metricsd.store.series import Series
 
 __all__ = [
-    "MAX_TIMESTAMP", "MIN_TIMESTAMP", "STORED", "Columns", "Memory", "Mirror", "OpenError",
-    "Receipt", "SavedSeries", "Series", "Store", "StoreError", "put_all", "save", "seal", "unseal",
+    "MAX_TIMESTAMP", "MIN_TIMESTAMP", "STORED", "Answer", "Columns", "Memory", "Mirror",
+    "OpenError", "Receipt", "SavedSeries", "Series", "Store", "StoreError", "put_all", "save",
+    "seal", "unseal",
 ]  # fmt: skip

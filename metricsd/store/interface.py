@@ -91,5 +91,6 @@ class Store(Tended):
     def items(self) -> Iterator[Tuple[str, Series]]:
         """Yield every key that is there now, with its series, in the order of their first put.
 
-        Keys may come and go between two steps.
+        Keys may come and go between two steps. A store that is elsewhere also yields what has to be
+        waited for; see Answer.
         """
