@@ -1,6 +1,6 @@
 """Keep texts and what they quote together: the READMEs' tables of results, and the walkthrough.
 
-    python3 bench/quote.py            write every quotation anew
+    python3 bench/quote.py            take anew what has parted from its source
     python3 bench/quote.py --check    exit with 1 if one has parted from its source
 
 In the Markdown a comment says what follows it:
@@ -72,11 +72,14 @@ def quotations(text: str) -> Iterator[Quotation]:
 
 
 def rewritten(text: str) -> str:
-    """The text with every quotation taken from its source. Raises QuoteError."""
+    """The text with its quotations as their sources are. Raises QuoteError."""
 
     def fresh(match: "re.Match[str]") -> str:
-        kind, source = match.group(1), match.group(2)
-        return f"<!-- {kind} {source} -->\n" + Quotation(kind, source, "").fresh()
+        quotation = Quotation(match.group(1), match.group(2), match.group(3) or "")
+        new = quotation.fresh()
+        if not quotation.parted(new):
+            return match.group()  # another port, or another measurement, is no news
+        return f"<!-- {quotation.kind} {quotation.source} -->\n{new}"
 
     return QUOTATION.sub(fresh, text)
 
