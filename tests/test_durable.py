@@ -39,6 +39,19 @@ def test_what_was_stored_is_there_again(path: Path, tmp_path: Path, policy: str)
         assert found == expected and list(found) == list(expected)
 
 
+def test_what_commits_cost_is_counted(path: Path) -> None:
+    with Held(path) as held, mock.patch.object(store, "RETRY_SECONDS", 0.0):
+        held.put_safely(("a", 1.0, 1))
+        held.put_safely(("a", 1.0, 2))
+        counted = held.store
+        assert (counted.commits, counted.commit_failures) == (2, 0)
+        assert 0.0 < counted.commit_seconds < 20.0
+        assert counted.file_bytes >= path.stat().st_size > 0
+        with mock.patch.object(database.Database, "write", side_effect=OSError("no")):
+            held.until_settled(held.put(("a", 1.0, 3)))
+        assert (counted.commits, counted.commit_failures) == (2, 1)
+
+
 def test_a_put_is_not_seen_before_it_is_safe(path: Path) -> None:
     with Held(path) as held:
         receipt = held.put(("a", 1.0, 1))

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from typing import Dict, Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Tuple
 from urllib.parse import quote
 
 from metricsd.durable.saved import Step
@@ -61,7 +61,7 @@ class Database:
         self.path = path
         self.last_logged = last_logged  # the last id of the log
         self._suspect = False  # whether something may be in the WAL that was not committed
-        self._identities: Dict[str, Tuple[int, int]] = {}
+        self.bytes = 0  # of the file and its WAL, when something was last written
         self._connection = connect(path, "mode=rw")
         try:
             for setting in (
@@ -77,8 +77,7 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
-        for name in (path, path + "-wal"):
-            self._identities[name] = _identity(name)
+        self._identities = self._look()
 
     def write(self, chunks: List[Chunk]) -> None:
         """Add chunks to the log and commit."""
@@ -138,9 +137,8 @@ class Database:
 
         What a commit that failed has left in the WAL might be taken for damage, or for committed.
         """
-        for name, identity in self._identities.items():
-            if _identity(name) != identity:
-                raise OSError(errno.ENOENT, "another file is there", name)
+        if self._look() != self._identities:
+            raise OSError(errno.ENOENT, "another file is there", self.path)
         try:
             if self._suspect:
                 if self._connection.in_transaction:
@@ -152,6 +150,12 @@ class Database:
             self._suspect = True
             raise
 
+    def _look(self) -> List[Tuple[int, int]]:
+        """Which files are there now. Raises OSError if one is not."""
+        found = [os.stat(self.path), os.stat(self.path + "-wal")]
+        self.bytes = sum(status.st_size for status in found)
+        return [(status.st_dev, status.st_ino) for status in found]
+
     def _empty_wal(self) -> None:
         """Bring all of it into the database, and cut it to nothing."""
         (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -161,8 +165,3 @@ class Database:
 
 def _summed(table: str, rows: Iterable[Row]) -> Iterator[Row]:
     return (with_checksum(table, *row) for row in rows)
-
-
-def _identity(path: str) -> Tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino

@@ -69,6 +69,8 @@ class DurableStore(Store):
         """Load a file, or make a new one. Raises FileError."""
         self.path = path
         self.puts = self.refused_puts = self.commits = self.checkpoints = 0
+        self.commit_failures = 0  # also of syncs and checkpoints
+        self.commit_seconds = 0.0  # that commits have taken, in all
         self._reactor = reactor
         self._fsync = fsync
         self._file = open_file(path, fsync, salvage)
@@ -104,6 +106,11 @@ class DurableStore(Store):
     def room(self) -> int:
         """The points for which there is room in any case; more may fit, if some overwrite."""
         return self._memory.room - self._pending
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the file and its WAL, when something was last written."""
+        return self._file.database.bytes
 
     @property
     def points(self) -> int:
@@ -210,6 +217,7 @@ class DurableStore(Store):
     def _commit(self) -> Steps:
         """Write what has been gathered, in the thread."""
         chunks = self._committing
+        began = time.perf_counter()
         try:
             yield lambda: self._file.database.write(chunks)
         except Exception as error:
@@ -221,6 +229,7 @@ class DurableStore(Store):
         self._unstored += chunks
         self.log_bytes += sum(chunk.size for chunk in chunks)
         self.commits += 1
+        self.commit_seconds += time.perf_counter() - began
         if self._failed:
             self._failed = False
             logger.info("%s: puts are stored again", self.path)
@@ -263,6 +272,7 @@ class DurableStore(Store):
     def _fail(self, error: Exception) -> None:
         """The disk has failed: it has a pause, and what waits for it is refused."""
         self._failed = True
+        self.commit_failures += 1
         self._refused_until = self._reactor.now + RETRY_SECONDS
         logger.error("%s: puts are refused: %s", self.path, error, extra=REPEATS)
         gathered = list(self._gathered)
