@@ -1,0 +1,118 @@
+"""What OPERATING.md says is so: its commands run, as they stand there or on a free port."""
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+
+import metricsd
+from metricsd import Server
+from tests.conftest import running
+from tests.conversation import SECONDS, Conversation, connect, free_port
+from tests.test_command_line import started
+
+PACKAGE = Path(metricsd.__file__).parent
+ROOT = PACKAGE.parent
+PAGE = (PACKAGE / "OPERATING.md").read_text(encoding="utf-8")
+
+SECTIONS = [
+    "Start it", "Supervise it", "Guard it", "Feed it", "See it", "Keep it", "Sizing",
+    "Signals and log", "Counters and alarms", "Limits and refusals", "Grow past one machine",
+    "The client's commands",
+]  # fmt: skip
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    assert found, f"there is no section {title!r}"
+    return found.group(1)
+
+
+def blocks(title: str, language: str = "sh") -> List[str]:
+    """What stands in a section as code of a language."""
+    return re.findall(f"```{language}\n(.*?)```", section(title), re.DOTALL)
+
+
+def rows_of(server: Server, key: str, points: int = 1) -> str:
+    """Ask until a key has so many points; the rows."""
+    deadline = time.monotonic() + SECONDS
+    with Conversation(server.address) as talk:
+        while True:
+            reply = talk.ask(b"get %s\n" % key.encode()).decode()
+            if reply.count("\n") - 2 >= points:
+                return reply[3:-1]
+            assert time.monotonic() < deadline, reply
+
+
+def test_it_has_its_sections() -> None:
+    assert re.findall("^## (.*)$", PAGE, re.MULTILINE) == SECTIONS
+
+
+def test_what_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", PAGE)
+    assert links
+    for name, anchor in links:
+        text = (PACKAGE / name).read_text(encoding="utf-8")
+        headings = re.findall("^##* (.*)$", text, re.MULTILINE)
+        anchors = [re.sub(r"[^a-z -]", "", title.lower()).replace(" ", "-") for title in headings]
+        assert not anchor or anchor in anchors
+
+
+def test_the_readme_links_to_it() -> None:
+    assert "(metricsd/OPERATING.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_command_that_starts_it(quick_path: Path) -> None:
+    (command,) = [block.split() for block in blocks("Start it")]
+    assert command[:3] == ["python3", "-m", "metricsd"]
+    options = command[3:]
+    options[options.index("--store") + 1] = f"sqlite:{quick_path}/points.db"
+    options[options.index("--graphite") + 1] = str(free_port())
+    with started(*options) as (_, port), connect(port) as talk:
+        assert talk.ask(b"put k 1 %d\n" % time.time()) == b"ok\n\n"
+
+
+@contextlib.contextmanager
+def fed() -> Iterator[Server]:
+    with running(graphite=0) as server:
+        yield server
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")
+def test_a_line_from_bash() -> None:
+    (command,) = [block for block in blocks("Feed it") if "/dev/tcp/" in block]
+    with fed() as server:
+        port = server._listeners["graphite"].addresses[0][1]
+        subprocess.check_call(["bash", "-c", command.replace("2003", str(port))])
+        assert rows_of(server, "backup.seconds").startswith("backup.seconds 12.0 ")
+
+
+def test_backup_and_restore(quick_path: Path) -> None:
+    """Copied while a server writes; then the copy takes the file's place."""
+    (command,) = [block.split() for block in blocks("Keep it") if " backup " in block]
+    path, copy = quick_path / command[4], quick_path / command[5]
+    with running(store=f"sqlite:{path}") as server, Conversation(server.address) as talk:
+        talk.ask(b"put k 1 1\n")
+        subprocess.check_call([sys.executable, *command[1:4], str(path), str(copy)], cwd=str(ROOT))
+        talk.ask(b"put k 2 2\n")
+    for name in re.findall(r"`(points\.db-\w+)`", section("Keep it")):
+        with contextlib.suppress(FileNotFoundError):
+            (quick_path / name).unlink()
+    copy.replace(path)
+    with running(store=f"sqlite:{path}") as server, Conversation(server.address) as talk:
+        assert talk.ask(b"get *\n") == b"ok\nk 1.0 1\n\n"
+
+
+def test_each_refusal_is_what_a_client_reads(quick_path: Path) -> None:
+    phrases = re.findall(r"^\| `([a-z ]+)` \|", section("Limits and refusals"), re.MULTILINE)
+    package = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    assert len(phrases) >= 3
+    for phrase in phrases:
+        assert f'"{phrase}"' in package or rf"\n{phrase}\n" in package
