@@ -5,6 +5,7 @@
     python3 bench/simulate.py --seed 7 --shrink
     python3 bench/simulate.py --seed 7 --page run.html
     python3 bench/simulate.py --mutations
+    python3 bench/simulate.py --without "a wake that is lost" --seeds 1000 --shrink
 
 A run that breaks a promise is printed with its seed, and the exit code is 1. The same seed gives
 the same run, byte for byte, as long as neither the server nor the world changes.
@@ -13,7 +14,6 @@ the same run, byte for byte, as long as neither the server nor the world changes
 import argparse
 import contextlib
 import gc
-import itertools
 import multiprocessing
 import os
 import re
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
-from simulation.mutations import MUTATIONS
+from simulation.mutations import MUTATIONS, Mutation
 from simulation.script import Script, shrink, write
 from simulation.telling import Recorded, Traced
 from simulation.world import NOBODY, Report, Teller, World
@@ -59,14 +59,16 @@ def run_all(seeds: Iterable[int], jobs: int) -> Iterator[Tuple[int, Report]]:
         yield from pool.imap(run_seed, seeds, chunksize=10)
 
 
-def run_many(seeds: List[int], jobs: int) -> int:
-    """Run seeds until a promise is broken; return the exit code."""
+def run_many(seeds: List[int], jobs: int, shrinking: bool, out: Optional[str]) -> int:
+    """Run seeds until a promise is broken, and look into that one; return the exit code."""
     started = said = time.monotonic()
     for count, (seed, report) in enumerate(run_all(seeds, jobs), 1):
         now = time.monotonic()
         if report.broken:
             print(f"seed {seed}: {report.broken}")
-            print(f"python3 bench/simulate.py --seed {seed} --shrink shows how")
+            if shrinking:
+                return run_one(seed, False, True, out)
+            print(f"the same again with --shrink shows how, or with --seed {seed}")
             return 1
         if now > said + PROGRESS_SECONDS:
             said = now
@@ -85,8 +87,9 @@ def run_one(seed: int, trace: bool, shrinking: bool, out: Optional[str]) -> int:
     if shrinking:
         print("what is left: " + ", ".join(f"{kind} {number}" for kind, number in script.actions))
     if out is not None:
-        recorded = Recorded()
+        recorded = Recorded(f"Seed {seed}")
         report = run(script, recorded)
+        recorded.end(report.broken)
         Path(out).write_text(page(recorded.recording), encoding="utf-8")
     else:
         report = run(script, Traced(sys.stdout) if trace or shrinking else NOBODY)
@@ -107,6 +110,14 @@ def fails_like(report: Report) -> Any:
     return lambda script: promise(run(script).broken) == promise(report.broken) != ""
 
 
+def mutation(name: str) -> Mutation:
+    """The one of that name."""
+    for one in MUTATIONS:
+        if one.name == name:
+            return one
+    sys.exit(f"there is no mutation {name!r}; bench/simulation/mutations.py has them")
+
+
 def find(number: int) -> Tuple[int, str]:
     """The first seed that finds a mutation, or -1, and the promise that is broken."""
     with MUTATIONS[number].made():
@@ -119,7 +130,7 @@ def find(number: int) -> Tuple[int, str]:
 
 def find_mutations(name: str, jobs: int) -> int:
     """Print as a table which seed finds which mutation; return the exit code."""
-    numbers = [n for n, mutation in enumerate(MUTATIONS) if name in ("all", mutation.name)]
+    numbers = [n for n, one in enumerate(MUTATIONS) if name in ("all", one.name)]
     print("| mutation | in | seed | the promise that it breaks |\n|---|---|---:|---|")
     missed = 0
     with multiprocessing.Pool(jobs, gc.disable, maxtasksperchild=1) as pool:
@@ -150,35 +161,43 @@ def options(arguments: Optional[List[str]] = None) -> Any:
     what.add_argument(
         "--mutations", nargs="?", const="all", metavar="NAME", help="take lines out of the server"
     )
+    parser.add_argument("--without", metavar="NAME", default="",
+                        help="with a mutation made: its name, as --mutations lists it")  # fmt: skip
     parser.add_argument("--first", type=int, metavar="N", default=0, help="with --seeds: from here")
     parser.add_argument("--new", action="store_true", help="with --seeds: from the time of day")
     parser.add_argument("--jobs", type=int, metavar="N", default=os.cpu_count() or 1,
                         help="processes (one for each processor)")  # fmt: skip
     parser.add_argument("--trace", action="store_true", help="with --seed: tell each step")
     parser.add_argument("--shrink", action="store_true",
-                        help="with --seed: find the shortest script that still fails")  # fmt: skip
-    parser.add_argument(
-        "--page", metavar="OUT.html", help="with --seed: write a page that plays it"
-    )
+                        help="find the shortest script that still fails")  # fmt: skip
+    parser.add_argument("--page", metavar="OUT.html", help="write a page that plays it")
     found = parser.parse_args(arguments)
     if found.seeds is not None and found.seeds < 1:
         parser.error("--seeds takes a whole number of at least 1")
     return found
 
 
+def do(asked: Any) -> int:
+    """Do what is asked for; return the exit code."""
+    if asked.seed is not None:
+        return run_one(asked.seed, asked.trace, asked.shrink, asked.page)
+    if asked.mutations is not None:
+        return find_mutations(asked.mutations, asked.jobs)
+    if asked.known:
+        return run_many(known_seeds(), asked.jobs, asked.shrink, asked.page)
+    first = int(time.time()) if asked.new else asked.first
+    seeds = list(range(first, first + asked.seeds))
+    return run_many(seeds, asked.jobs, asked.shrink, asked.page)
+
+
 def main() -> int:
     """Do what the command line asks for; return the exit code."""
     asked = options()
     gc.disable()  # a run leaves circles; where it matters, processes come and go
-    with contextlib.suppress(KeyboardInterrupt):
-        if asked.seed is not None:
-            return run_one(asked.seed, asked.trace, asked.shrink, asked.page)
-        if asked.mutations is not None:
-            return find_mutations(asked.mutations, asked.jobs)
-        if asked.known:
-            return run_many(known_seeds(), asked.jobs)
-        first = int(time.time()) if asked.new else asked.first
-        return run_many(list(itertools.islice(itertools.count(first), asked.seeds)), asked.jobs)
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        if asked.without:
+            stack.enter_context(mutation(asked.without).made())
+        return do(asked)
     return 130
 
 

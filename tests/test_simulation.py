@@ -69,26 +69,15 @@ with Mutation("none", Waker, "call", "a line that is not there").made():
     assert b"is not once in Waker.call" in process.stderr
 
 
-SHRINKING = """
-import sys
-sys.path.insert(0, "bench")
-import simulate
-from simulation.mutations import MUTATIONS
-(mutation,) = [one for one in MUTATIONS if one.name == "a wake that is lost"]
-with mutation.made():
-    sys.exit(simulate.run_one(1, False, True, None))
-"""
-
-
-def test_the_shortest_script_that_still_fails() -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", SHRINKING], cwd=str(ROOT), stdout=subprocess.PIPE, timeout=50
-    )
-    (left,) = [
-        line for line in process.stdout.decode().splitlines() if line.startswith("what is left: ")
-    ]
-    assert process.returncode == 1
+def test_the_shortest_script_that_still_fails(tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    missing = "a wake that is lost"
+    code, said = simulate("--without", missing, "--seeds", "100", "--shrink", "--page", str(path))
+    (left,) = [line for line in said.splitlines() if line.startswith("what is left: ")]
+    assert code == 1
     assert 1 <= left.count(",") + 1 < 20
+    assert '"A promise is broken"' in path.read_text(encoding="utf-8")
+    assert simulate("--without", "no such line", "--seeds", "1")[0] != 0
 
 
 def test_a_run_as_a_page(tmp_path: Path) -> None:

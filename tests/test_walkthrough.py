@@ -125,6 +125,21 @@ def test_what_the_disk_fails_is_refused_to_all_at_once(recording: Recording) -> 
     assert frames[-1]["store"] == frames[0]["store"]
 
 
+def test_nobody_hears_of_the_disk_while_a_line_is_missing(recording: Recording) -> None:
+    told = whats(scene(recording, "A line is taken out"))
+    assert told == [
+        "LineIsTakenOut",
+        "c1 Sends", "c1 Ready", "c1 Received", "c1 Put", "c1 Committed", "c1 Answered",
+        "c1 Waiting",
+        "c1 DiskIsNotHeard",
+        "c2 Sends", "c2 Ready", "c2 Received", "c2 Found", "c2 Answered", "c2 Queued", "c2 Sent",
+        "c2 Reads",
+    ]  # fmt: skip
+    frames = scene(recording, "A run that can be repeated")
+    assert whats(frames)[2:] == ["c1 Ready", "c1 Settled", "c1 Queued", "c1 Sent", "c1 Reads"]
+    assert [frame["store"]["open"] for frame in frames] == [1, 1, 1, 0, 0, 0, 0]
+
+
 def test_a_large_reply_flips_the_interest(recording: Recording) -> None:
     frames = scene(recording, "A reply larger than the socket")
     told = whats(frames)
@@ -257,6 +272,10 @@ EVERY_ACT: List[Any] = [
     acts.DiskIsUsed(),
     acts.DiskHasWritten(),
     acts.DiskHasFailed(),
+    acts.LineIsTakenOut(),
+    acts.DiskIsNotHeard("c1"),
+    acts.NobodyNotices("c1"),
+    acts.LineIsBack(),
 ]
 
 

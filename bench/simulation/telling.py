@@ -4,28 +4,32 @@ Owns how what happens outside of the server looks among the server's own steps. 
 happens.
 """
 
-from typing import Any, Dict, TextIO
+from typing import Any, Dict, NamedTuple, TextIO
 
 from metricsd.walkthrough import acts
+from metricsd.walkthrough.captions import CAPTIONS, RECEIVE, SELECT, Caption
 from metricsd.walkthrough.recording import Lanes, Recording
 from metricsd.watch import Trace, observed
+from metricsd.watch.steps import TimerDue
 from simulation.world import Teller
 
-SILENT = (
-    "turn",
-    "work",
-    "not ready",
-    "connect",
-    "ask",
-    "push",
-    "read",
-    "bulk",
-    "crowd",
-    "leave",
-    "end",
-    "stop",
-)
+# What the world does, in words; what is not here is told by what clients and the server do.
+TOLD = {
+    "time": "Time passes. It passes only when the script says so.",
+    "not ready": "A client's socket will seem to be ready once, and not be.",
+    "kill": "Soon the process ends, as after SIGKILL: after a few more system calls.",
+    "power cut": "Soon the power fails, and with it goes what has not been synced.",
+    "disk full": "The disk has only some bytes left, for the next write.",
+    "sync fails": "The disk will fail to sync.",
+    "descriptors": "There is no descriptor left for a new client, or there is one again.",
+    "refuse": "The selector will refuse the next socket.",
+    "gone": "A client will be gone before it is accepted.",
+    "no select": "The next select will fail.",
+    "the process is gone": "It is started again on the files that are left.",
+    "every promise kept": "The server has stopped, with all answered that had arrived.",
+}
 FRAMES = 500  # of a page at most; more make it large and slow
+BROKEN = "a promise is broken"
 
 
 class Traced(Teller):
@@ -40,10 +44,24 @@ class Traced(Teller):
 
     def act(self, kind: str, client: str = "", data: bytes = b"") -> None:
         """Write a line."""
-        if client or kind not in SILENT:
+        if client or kind in TOLD:
             size = f" {len(data)} bytes: {data[:40]!r}" if data else ""
             self._stream.write(f"          -- {client or 'the world:'} {kind}{size}\n")
 
+
+class Happens(NamedTuple):
+    """Something happens that no client does."""
+
+    kind: str
+    text: str
+
+
+def _happens(act: Happens) -> Caption:
+    place = RECEIVE if act.kind == "not ready" else SELECT
+    return Caption((), act.kind[0].upper() + act.kind[1:], act.text, act.text, place)
+
+
+CAPTIONS[Happens] = _happens
 
 ACTS: Dict[str, Any] = {"connects": acts.Connects, "ends": acts.Ends, "leaves": acts.Leaves}
 ACTS_WITH_DATA: Dict[str, Any] = {"sends": acts.Sends, "reads": acts.Reads}
@@ -52,39 +70,41 @@ ACTS_WITH_DATA: Dict[str, Any] = {"sends": acts.Sends, "reads": acts.Reads}
 class Recorded(Teller):
     """Makes frames of a page, one for each step and act."""
 
-    def __init__(self) -> None:
+    def __init__(self, title: str) -> None:
         self.recording = Recording()
-        self.recording.scene("The server starts")
+        self.recording.scene(title)
+        self._last: Any = None  # what kind of step came last
 
     def parts(self) -> Dict[str, Any]:
         """Parts that tell the recording what they do."""
-        self.recording.clients.clear()
+        self.recording.restart()
         return observed(self._follow)
 
     def act(self, kind: str, client: str = "", data: bytes = b"") -> None:
-        """Make a frame, where there is a caption for it; else, begin a scene."""
+        """Make a frame of what has a caption; what the world does begins a scene."""
         recording = self.recording
         recording.muted = len(recording.frames) >= FRAMES
-        if not client and kind not in SILENT and not recording.muted:
-            recording.scenes[-1:] = (
-                [kind] if self._is_scene_empty() else [recording.scenes[-1], kind]
-            )
+        if kind in TOLD and not recording.muted:
+            recording.scene(kind)
+            recording.act(Happens(kind, TOLD[kind]))  # type: ignore[arg-type]
         if kind == "connects":
-            for name, lanes in list(recording.clients.items()):
-                if lanes.interest == "closed":
-                    del recording.clients[name]
             recording.clients[client] = Lanes(client, "")
-        if client not in recording.clients:
-            return
-        if kind in ACTS:
+        if client in recording.clients and kind in ACTS:
             recording.act(ACTS[kind](client))
-        elif kind in ACTS_WITH_DATA:
+        elif client in recording.clients and kind in ACTS_WITH_DATA:
             recording.act(ACTS_WITH_DATA[kind](client, data))
 
-    def _is_scene_empty(self) -> bool:
-        frames, scenes = self.recording.frames, self.recording.scenes
-        return not frames or frames[-1]["scene"] < len(scenes) - 1
+    def end(self, broken: str) -> None:
+        """Make a last frame, of what has come of the run."""
+        self.recording.muted = False
+        kind = BROKEN if broken else "every promise kept"
+        self.recording.scene(kind)
+        text = broken[:1].upper() + broken[1:] + "." if broken else TOLD[kind]
+        self.recording.act(Happens(kind, text))  # type: ignore[arg-type]
 
     def _follow(self, step: Any) -> None:
-        self.recording.muted = len(self.recording.frames) >= FRAMES
-        self.recording(step)
+        recording = self.recording
+        again = isinstance(step, TimerDue) and self._last is TimerDue
+        self._last = type(step)
+        recording.muted = again or len(recording.frames) >= FRAMES
+        recording(step)

@@ -390,7 +390,8 @@ class World(Now):
         data = client.push(most)
         if data:
             self._digest(data)
-            self.teller.act("sends", client.name, data)
+            if client.accepted:  # or else it is told then
+                self.teller.act("sends", client.name, data)
 
     def read(self, client: Client, most: int) -> None:
         """A client reads."""

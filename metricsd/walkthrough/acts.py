@@ -64,6 +64,27 @@ class DiskHasFailed(NamedTuple):
     """The disk has not written what it was given."""
 
 
+class LineIsTakenOut(NamedTuple):
+    """The line that wakes the loop is missing from now on."""
+
+
+class DiskIsNotHeard(NamedTuple):
+    """The disk has written, and the loop is not woken."""
+
+    client: str  # who waits for it
+
+
+class NobodyNotices(NamedTuple):
+    """Everybody but one client is served as before."""
+
+    client: str
+
+
+class LineIsBack(NamedTuple):
+    """The line that wakes the loop is there again, and runs."""
+
+
 Act = Union[
-    Connects, Sends, Reads, Ends, Leaves, Fills, Sleeps, DiskIsUsed, DiskHasWritten, DiskHasFailed
-]
+    Connects, Sends, Reads, Ends, Leaves, Fills, Sleeps, DiskIsUsed, DiskHasWritten, DiskHasFailed,
+    LineIsTakenOut, DiskIsNotHeard, NobodyNotices, LineIsBack,
+]  # fmt: skip

@@ -18,6 +18,7 @@ ANSWER = "loop/connection.py Connection.answer"
 SEND = "loop/connection.py Connection.answer"
 INTEREST = "loop/connection.py Connection._wait_for_next"
 GO_ON = "protocol/session.py Session.go_on"
+WAKE = "loop/waker.py Waker.call"
 TAKE_LINES = "protocol/lines.py LineBuffer.take"
 
 
@@ -138,7 +139,7 @@ def _disk_has_written(act: acts.DiskHasWritten) -> Caption:
         "The store waited for it in a thread of its own, so that the loop did not. The thread "
         "leaves a function to be called in the loop, and wakes it.",
         "The thread of the store wakes the loop.",
-        "loop/waker.py Waker.call",
+        WAKE,
     )
 
 
@@ -149,7 +150,55 @@ def _disk_has_failed(act: acts.DiskHasFailed) -> Caption:
         "Neither client has been told anything yet, so there is nothing to take back. The thread "
         "of the store wakes the loop, as before.",
         "The thread of the store wakes the loop.",
-        "loop/waker.py Waker.call",
+        WAKE,
+    )
+
+
+def _line_is_taken_out(act: acts.LineIsTakenOut) -> Caption:
+    return Caption(
+        (),
+        "Predict: what breaks without this line?",
+        "From here on, self.wake() is really missing. One client puts, the disk writes, another "
+        "one gets. Who notices, and when? Say it before you go on.",
+        "The line that wakes the loop is missing.",
+        WAKE,
+        spot="self.wake()",
+    )
+
+
+def _disk_is_not_heard(act: acts.DiskIsNotHeard) -> Caption:
+    return Caption(
+        ("store",),
+        "The disk has written, and the loop sleeps on",
+        f"The call that would tell {act.client} is in the list. But no byte was sent, no socket is "
+        "ready, and so select does not return.",
+        f"{act.client} is owed an ok, and the loop sleeps.",
+        WAKE,
+        spot="self._posted.append",
+    )
+
+
+def _nobody_notices(act: acts.NobodyNotices) -> Caption:
+    return Caption(
+        (),
+        "How would you find that again?",
+        f"Others are answered, and any other wake would serve {act.client}. A random test meets "
+        "this once. bench/simulate.py takes every choice from a number, which brings it back.",
+        f"{act.client} still waits.",
+        SELECT,
+        spot="return poll",
+    )
+
+
+def _line_is_back(act: acts.LineIsBack) -> Caption:
+    return Caption(
+        ("store",),
+        "The line is back",
+        "A byte is sent, so the loop wakes up and makes the call that has waited. A run that has "
+        "failed is now played again, by its number.",
+        "The loop is woken.",
+        WAKE,
+        spot="self.wake()",
     )
 
 
@@ -687,6 +736,10 @@ CAPTIONS: Dict[type, Callable[[Any], Caption]] = {
     acts.DiskIsUsed: _disk_is_used,
     acts.DiskHasWritten: _disk_has_written,
     acts.DiskHasFailed: _disk_has_failed,
+    acts.LineIsTakenOut: _line_is_taken_out,
+    acts.DiskIsNotHeard: _disk_is_not_heard,
+    acts.NobodyNotices: _nobody_notices,
+    acts.LineIsBack: _line_is_back,
     steps.Listening: _listening,
     steps.Paused: _paused,
     steps.NotListening: _not_listening,

@@ -127,6 +127,7 @@ class Play:
         self._mistake_and_company(reader, reporter)
         self._disk_writes(reader, reporter)
         self._disk_fails(reader, reporter)
+        self._line_is_missing(reader, reporter)
         slow = self._client("asks for much and reads slowly")
         self._large_replies(slow, reporter)
         self._partings(reader, reporter)
@@ -181,6 +182,24 @@ class Play:
         self._turn()
         reporter.read()
         reader.read()
+
+    def _line_is_missing(self, reader: ScriptedClient, reporter: ScriptedClient) -> None:
+        self._recording.scene("A line is taken out")
+        self._recording.act(acts.LineIsTakenOut())
+        waker: Any = self._server._reactor._waker
+        waker.wake = lambda: None
+        reporter.send(b"put memory 45 %d\n" % (START + 45))
+        self._turn()
+        self._disk.flush()
+        self._recording.act(acts.DiskIsNotHeard(reporter.name))
+        reader.ask(b"get memory\n")
+        self._recording.scene("A run that can be repeated")
+        self._recording.act(acts.NobodyNotices(reporter.name))
+        del waker.wake
+        self._recording.act(acts.LineIsBack())
+        waker.wake()
+        self._turn()
+        reporter.read()
         self._disk.slow = False
 
     def _large_replies(self, slow: ScriptedClient, other: ScriptedClient) -> None:

@@ -81,18 +81,18 @@ class Points:
 
     def __init__(self) -> None:
         self._stored: Dict[str, Dict[int, float]] = {}
-        self._open: List[steps.Point] = []
+        self.open: List[steps.Point] = []
 
     def follow(self, step: Step) -> None:
         """Store points as the store did."""
         if isinstance(step, steps.Put) and step.stored:
             self._store(step.points)
         elif isinstance(step, steps.Put):
-            self._open += step.points
+            self.open += step.points
         elif isinstance(step, steps.Settled):
             if step.refusal is None:
-                self._store(self._open)
-            self._open = []
+                self._store(self.open)
+            self.open = []
 
     def frame(self) -> Frame:
         """The series and the points that wait, as they are now."""
@@ -100,7 +100,7 @@ class Points:
             [key, len(points), f"{points[max(points)]!r} at {max(points)}"]
             for key, points in self._stored.items()
         ]
-        return {"series": series, "open": len(self._open)}
+        return {"series": series, "open": len(self.open)}
 
     def _store(self, points: Any) -> None:
         for key, value, timestamp in points:
@@ -126,6 +126,11 @@ class Recording:
     def scene(self, title: str) -> None:
         """Begin a scene: the frames that follow belong to it."""
         self.scenes.append(title)
+
+    def restart(self) -> None:
+        """A server begins anew: nobody is connected, and nothing waits for the disk."""
+        for happenings in (self.clients, self._read, self._open, self._points.open):
+            happenings.clear()
 
     def act(self, act: Act) -> None:
         """Note what a client has done, or what happens between two turns of the loop."""
@@ -186,7 +191,7 @@ class Recording:
                 "trace": trace,
                 "skipped": self._skipped,
                 "phase": phase,
-                "lit": lit,
+                "lit": list(dict.fromkeys(lit)),
                 "path": said.path,
                 "title": said.title,
                 "text": text,
