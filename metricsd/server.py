@@ -10,12 +10,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from metricsd import loop
+from metricsd import loop, upkeep
 from metricsd.attachments import Attachments
 from metricsd.options import checked
 from metricsd.protocol import Dispatcher, Session
 from metricsd.store import Store
-from metricsd.upkeep import close_idle, drop_old, seal_late, too_old
 
 logger = logging.getLogger("metricsd")
 
@@ -70,7 +69,7 @@ class Server:
             attachments = parts.attachments(self._options, self._reactor, connections, wall_clock)
             self._store = attachments.open_store()
             undo.callback(self._store.close)
-            self._begin_upkeep(wall_clock)
+            upkeep.begin(self._store, connections, self._reactor, self._options, wall_clock)
             store = self._store if parts.around_store is None else parts.around_store(self._store)
             self._dispatcher = Dispatcher(store)
             self._reactor.once_a_turn.insert(0, self._dispatcher.batch.run)
@@ -129,21 +128,6 @@ class Server:
     def wake_descriptor(self) -> int:
         """The descriptor for signal.set_wakeup_fd; see Reactor."""
         return self._reactor.wake_descriptor
-
-    def _begin_upkeep(self, wall_clock: Callable[[], float]) -> None:
-        options, reactor, drop_before = self._options, self._reactor, self._store.drop_before
-        self._store.on_late = self._seal_late
-        self._seal_late()  # what was there before, if anything
-        if options.idle_timeout is not None:
-            loop.Task(reactor, close_idle(self._connections, reactor, options.idle_timeout))
-        if options.retention is not None:
-            for _ in drop_before(too_old(wall_clock(), options.retention)):
-                pass  # all of it at once: nobody is served yet
-            loop.Task(reactor, drop_old(drop_before, options.retention, wall_clock))
-
-    def _seal_late(self) -> None:
-        store = self._store
-        loop.Task(self._reactor, seal_late(lambda: store.late_blocks, store.seal_late))
 
     def _has_room(self) -> bool:
         return bool(len(self._connections) < self._options.max_connections)

@@ -6,9 +6,9 @@ about it in a turn. Does not know how a point is dropped, nor what makes a conne
 
 import math
 import time
-from typing import Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
-from metricsd.loop import Connection, Reactor, Steps
+from metricsd.loop import Connection, Reactor, Steps, Task
 
 # Sweeps that begin in the time that a connection may be idle: it is closed a tenth late at most.
 IDLE_SWEEPS = 10
@@ -39,6 +39,28 @@ LATE_SECONDS = 10.0
 SEALS_A_TURN = 16  # at 50 to 100 us each, about a millisecond
 
 DropBefore = Callable[[int], Iterator[None]]  # drops a little each time that it is asked
+
+
+def begin(
+    store: Any,
+    connections: Iterable[Connection],
+    reactor: Reactor,
+    options: Any,
+    wall_clock: Callable[[], float],
+) -> None:
+    """Begin what there is to do as long as a server runs; ``store`` is Tended."""
+
+    def begin_sealing() -> None:
+        Task(reactor, seal_late(lambda: store.late_blocks, store.seal_late))
+
+    store.on_late = begin_sealing
+    begin_sealing()  # what was there before, if anything
+    if options.idle_timeout is not None:
+        Task(reactor, close_idle(connections, reactor, options.idle_timeout))
+    if options.retention is not None:
+        for _ in store.drop_before(too_old(wall_clock(), options.retention)):
+            pass  # all of it at once: nobody is served yet
+        Task(reactor, drop_old(store.drop_before, options.retention, wall_clock))
 
 
 def close_idle(connections: Iterable[Connection], reactor: Reactor, timeout: float) -> Steps:
