@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
-from metricsd import server as server_module
+from metricsd import upkeep
 from metricsd.attachments import Attachments
 from metricsd.durable import DurableStore, database
 from metricsd.durable import store as durable
 from metricsd.loop import Connection, Endpoint, Reactor, connection, delivery
 from metricsd.server import Parts, Server
 from metricsd.store import Memory, Store
-from metricsd.upkeep import drop_old
 from simulation.actions import ACTIONS, CROWD, MOST
 from simulation.clients import OLD_TIMES, Client, Now
 from simulation.dice import Dice
@@ -144,7 +143,7 @@ class World(Now):
 
     def _patches(self) -> contextlib.ExitStack:
         clock, disk, options = self.clock, self.disk, self.options
-        drop = functools.partial(drop_old, stopwatch=clock.stopwatch)
+        drop = functools.partial(upkeep.drop_old, stopwatch=clock.stopwatch)
         stack = contextlib.ExitStack()
         for where, name, new in (
             (time, "perf_counter", clock.stopwatch),
@@ -155,7 +154,7 @@ class World(Now):
             (connection, "handle", Socket.fileno),
             (connection, "read", lambda number, size: self._open(number).recv(size)),
             (connection, "write", lambda number, data: self._open(number).send(data)),
-            (server_module, "drop_old", drop),
+            (upkeep, "drop_old", drop),
             (database, "connect", disk.connect),
             (database, "WAL_PAGES", options.wal_pages),
             (durable, "LOG_BYTES", options.log_bytes),
