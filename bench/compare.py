@@ -43,7 +43,7 @@ BULK_PIPELINE = 100
 # A server that does nothing for so long has done all that it was sent.
 SETTLING_SECONDS = 0.3
 
-FULL = Settings(5, 1.0, points=1000000, series=1000, series_points=2000, others_seconds=5.0)
+FULL = Settings(5, 0.8, points=1000000, series=1000, series_points=2000, others_seconds=3.0)
 QUICK = Settings(1, 0.4, points=100000, series=50, series_points=1000, others_seconds=1.0)
 
 

@@ -279,7 +279,8 @@ def report(settings: Settings) -> str:
     here = about(settings.rounds, settings.seconds)
     lines = ["{machine}; Python {python}; {date}; {rounds}".format(**here)]
     rounds = run_rounds([peer for peer in found if not peer.missing], settings)
-    lines += ["", *rate_table(rounds), "", "| what | measured |", "|---|---:|"]
+    lines += ["", "## Puts", "", *rate_table(rounds), ""]
+    lines += ["## Starts, sizes and waits", "", "| what | measured |", "|---|---:|"]
     for points in settings.loaded:
         _say(f"starts with {points:,} points")
         for what, seconds in starts(points):

@@ -87,7 +87,9 @@ def tables(outcome: Dict[str, Any]) -> str:
     storage: Rounds = outcome["results"][STORAGE]
     short = [name for name in IN_SHORT_SERVERS if name in names]
     lines = ["{machine}; Python {python}; {date}; {rounds}".format(**outcome["about"])]
-    lines += ["", *(f"**Warning**: {warning}" for warning in warnings(outcome))]
+    lines += [""]
+    for warning in warnings(outcome):
+        lines += [f"**Warning**: {warning}.", ""]
     lines += _cpu_table(
         "In short", {work: works[work] for work in IN_SHORT if work in works}, short
     )
@@ -116,17 +118,15 @@ def tables(outcome: Dict[str, Any]) -> str:
 def warnings(outcome: Dict[str, Any]) -> List[str]:
     """Why not to believe the figures, a line each."""
     found: List[str] = list(outcome["warnings"])
-    wide = [
-        f"{work} ({name} ±{100 * wide:.0f} %)"
-        for work, rows in outcome["results"].items()
-        for name, rounds in rows.items()
-        for wide in (spread(rounds, CPU) or 0.0,)
-        if wide > SPREAD_SHARE
-    ]
+    wide = []
+    for work, rows in outcome["results"].items():
+        apart = {name: spread(rounds, CPU) or 0.0 for name, rounds in rows.items()}
+        widest = max(apart, key=lambda name: apart[name])
+        if apart[widest] > SPREAD_SHARE:
+            wide.append(f"{work} ({widest} ±{100 * apart[widest]:.0f} %)")
     if wide:
-        found.append(
-            f"the rounds differ by more than ±{100 * SPREAD_SHARE:.0f} %: {'; '.join(wide)}"
-        )
+        limit = f"±{100 * SPREAD_SHARE:.0f} %"
+        found.append(f"the rounds lie apart by more than {limit} in {'; '.join(wide)}")
     return found
 
 

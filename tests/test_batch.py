@@ -84,6 +84,20 @@ def test_blocks_of_puts_are_stored(block: bytes) -> None:
     assert check(block) == block.count(b"\n")
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "put a 1 1\u2028\nput a\u2028 1 1\n",
+        "put \u2028 1 1\nput a\u2028b 1 1\n",  # one key less, and one more
+        "put a\x1cb 1 1\n",
+        "put a 1\x1f 1\nput a 1 \x851\n",
+        "put a ٣ ٤\n",
+    ],
+)
+def test_white_space_and_digits_that_are_not_ascii(block: str) -> None:
+    check(block.encode())
+
+
 def test_random_blocks() -> None:
     dice = random.Random(7)
     stored = left = 0

@@ -353,8 +353,8 @@ print(*tables.warnings({"warnings": ["busy"], "results": {"put": rows, "get": ro
     assert of_tables(program) == [
         "**11** ±23 %",
         "8.8 ±23 % (1.25)",
-        "busy; the rounds differ by more than ±10 %: put (metricsd ±23 %); put (other ±23 %); "
-        "get (metricsd ±23 %); get (other ±23 %)",
+        "busy; the rounds lie apart by more than ±10 % in put (metricsd ±23 %); "
+        "get (metricsd ±23 %)",
     ]
 
 

@@ -8,7 +8,15 @@ from typing import Callable, Dict, List, Tuple
 import pytest
 
 from metricsd.store.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
-from metricsd.store.sealed import SCALES, seal, sealed_points, unseal, unseal_timestamps
+from metricsd.store.sealed import (
+    SCALES,
+    _pack_regular,
+    _pack_timestamps,
+    seal,
+    sealed_points,
+    unseal,
+    unseal_timestamps,
+)
 
 SUBNORMAL = 5e-324
 HOSTILE = [
@@ -158,3 +166,25 @@ def test_bytes_a_point(kind: str, most: float) -> None:
     }
     values = array("d", [kinds[kind]() for _ in range(240)])
     assert len(check([1500000000 + 15 * n for n in range(240)], values)) / 240 <= most
+
+
+def test_regular_timestamps_are_told_apart_from_all_others() -> None:
+    """The short cut writes what the long way does, or leaves it alone."""
+    dice = random.Random(5)
+    told = 0
+    for _ in range(3000):
+        step, count = dice.choice([1, 2, 60, 255, 256, 257, 300]), dice.randint(1, 12)
+        first = dice.choice([0, -count * step // 2, -count * step, 1503319740, MIN_TIMESTAMP + 512])
+        timestamps = [first + step * number for number in range(count)]
+        if dice.random() < 0.5:  # one is off, maybe by what its lowest byte doesn't show
+            place = dice.randrange(count)
+            timestamps[place] += dice.choice([-1, 1, 256, -256, 512])
+            timestamps = sorted(set(timestamps))
+        packed = _pack_regular(array("q", timestamps))
+        assert packed in (b"", _pack_timestamps(array("q", timestamps)))
+        steps = {after - before for before, after in zip(timestamps, timestamps[1:])}
+        same_sign = (timestamps[0] < 0) == (timestamps[-1] < 0)
+        short = len(steps) == 1 and max(steps) < 256 and same_sign
+        assert bool(packed) == short
+        told += short
+    assert told > 500

@@ -60,13 +60,17 @@ COLUMN = struct.Struct("<BBB")
 # All that is left of regular timestamps: the first one and the step.
 REGULAR = struct.Struct("=qQ")
 
+# Regular timestamps whose step fits in a byte are told by their lowest bytes alone.
+EVERY_BYTE = bytes(range(256))
+LOW_PLACE = array("q", (1,)).tobytes().index(1)
+
 Column = TypeVar("Column", List[float], bytes)
 
 
 def seal(columns: Columns) -> bytes:
     """Return points, sorted, as bytes, which are different if the points are. At most 65,535."""
     timestamps, values = columns
-    packed = _pack(timestamps.tobytes(), (timestamps[0] < 0) == (timestamps[-1] < 0))
+    packed = _pack_regular(timestamps) or _pack_timestamps(timestamps)
     scale, numbers = _whole(values)
     head = HEAD.pack(len(timestamps), scale, len(packed))
     return head + packed + _pack(_floats(numbers), _climbs(numbers))
@@ -105,6 +109,27 @@ def sealed_points(sealed: bytes) -> int:
     return int(HEAD.unpack_from(sealed)[0])
 
 
+def _pack_timestamps(timestamps: "array[int]") -> bytes:
+    return _pack(timestamps.tobytes(), (timestamps[0] < 0) == (timestamps[-1] < 0))
+
+
+def _pack_regular(timestamps: "array[int]") -> bytes:
+    """Do what _pack_timestamps does, in a tenth of the time, if they are regular; b"" if not.
+
+    They climb. If their lowest bytes are those of regular ones, each step differs from the regular
+    one by a multiple of 256, so none is smaller. And none is larger, or they would come further.
+    """
+    first, last, count = timestamps[0], timestamps[-1], len(timestamps)
+    step, rest = divmod(last - first, max(count - 1, 1))
+    if rest or not 0 < step < 256 or (first < 0) != (last < 0):
+        return b""
+    start = first % 256
+    regular = (EVERY_BYTE * (step * count // 256 + 2))[start : start + step * count : step]
+    if timestamps.tobytes()[LOW_PLACE::NUMBER_BYTES] != regular:
+        return b""
+    return COLUMN.pack(NUMBER_BYTES, 0, 0) + REGULAR.pack(first, step)
+
+
 def _whole(values: "array[float]") -> Tuple[int, List[float]]:
     """The index of a scale and the numbers it gives, or NO_SCALE and the values."""
     exact = values.tolist()
@@ -125,11 +150,12 @@ def _whole(values: "array[float]") -> Tuple[int, List[float]]:
 
 def _scaled(values: List[float], scale: float) -> Optional[List[float]]:
     """The values times the scale plus ROUNDER; None if that loses a bit of any."""
+    rounder = ROUNDER  # a local name is found sooner
     numbers = [
         number
         for value in values
-        for number in (value * scale + ROUNDER,)
-        if (number - ROUNDER) / scale == value  # nan is never equal
+        for number in (value * scale + rounder,)
+        if (number - rounder) / scale == value  # nan is never equal
     ]
     return numbers if len(numbers) == len(values) else None
 
@@ -160,7 +186,7 @@ def _pack(numbers: bytes, climbing: bool) -> bytes:
     smooth_planes: List[bytes] = []
     for place in range(NUMBER_BYTES):
         plane = numbers[place::NUMBER_BYTES]
-        if plane.count(plane[0]) == count:
+        if plane == plane[:1] * count:
             planes.append(plane[:1])
         elif len(set(_sample(plane, SAMPLE_BYTES))) > FEW_DIFFERENT:
             rough |= 1 << place
