@@ -12,6 +12,7 @@ import pytest
 import metricsd
 from metricsd import server
 from metricsd.durable import store
+from metricsd.graphite import limits
 from metricsd.loop import connection, endpoints
 from metricsd.protocol import outcomes, replies, rows
 from metricsd.store import archive, late, put_each
@@ -95,6 +96,11 @@ def test_the_limits_are_as_the_constants_are() -> None:
         ("MAX_LATE_BLOCKS", late.MAX_LATE_BLOCKS, ""),
         ("SLOW_PUTS", put_each.SLOW_PUTS, ""),
         ("LOG_BYTES", store.LOG_BYTES / 1024**2, "MiB"),
+        ("MAX_TARGETS", limits.MAX_TARGETS, ""),
+        ("MAX_NESTING", limits.MAX_NESTING, ""),
+        ("MAX_DATA_POINTS", limits.MAX_DATA_POINTS, ""),
+        ("MAX_SERIES", limits.MAX_SERIES, ""),
+        ("MAX_VALUES", limits.MAX_VALUES, ""),
     ]:
         assert f"`{name}`, {value:.10g} {unit}".strip() in README
 

@@ -1,0 +1,141 @@
+"""Fetching: what a path means in a range, as time series with few enough values.
+
+Owns the step: the smallest multiple of a series' own interval, the median gap between its points,
+that leaves no more values than are wanted. Narrower steps would leave gaps between the values, in
+which no derivative is known. Buckets begin at multiples of the step, so that what they hold does
+not depend on when they are looked at; the first and the last are whole.
+"""
+
+from collections import Counter
+from typing import Dict, List, NamedTuple, Optional
+
+from metricsd.graphite.globs import matching
+from metricsd.graphite.limits import MAX_SERIES_VALUES, RenderError
+from metricsd.graphite.timeseries import FOLDS, NAN, TimeSeries, Work
+from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Series, Store
+
+# A step of reading counts as the work for so many values, at least; it takes some 20 us.
+BLOCK_WORK = 200
+
+
+class Request(NamedTuple):
+    """What is the same for all targets of a request."""
+
+    store: Store
+    start: int  # epoch seconds
+    until: int
+    max_data_points: int
+    steps: Dict[str, int]  # of the keys that have been seen
+    now: float
+
+    @property
+    def least_step(self) -> int:
+        """The shortest step that leaves few enough values."""
+        return max(-(-(self.until - self.start) // self.max_data_points), 1)
+
+
+def fetch(
+    request: Request, pattern: str, start: int, until: int, fold: str
+) -> Work[List[TimeSeries]]:
+    """The series that a pattern means, by name, in buckets."""
+    keys: List[str] = []
+    search = matching(request.store, pattern)
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            keys = end.value
+            break
+        yield BLOCK_WORK
+    yield from _find_steps(request, keys)
+    found = []
+    for key in keys:
+        series = request.store.find(key)
+        if series is not None:  # it may have gone meanwhile
+            found.append((yield from _fetch_one(request, key, series, start, until, fold)))
+            found[-1] = found[-1]._replace(path=pattern)
+    return found
+
+
+def _find_steps(request: Request, keys: List[str]) -> Work[None]:
+    """Find out the steps of these keys. Who has no interval takes the shortest step of the others.
+
+    What has been found is kept, so that a window reads with the same step as its range.
+    """
+    unknown = []
+    for key in keys:
+        if key in request.steps:
+            continue
+        series = request.store.find(key)
+        interval = None if series is None else (yield from _interval(series, request))
+        if interval is None:
+            unknown.append(key)
+        else:
+            request.steps[key] = -(-request.least_step // interval) * interval
+    known = [request.steps[key] for key in keys if key in request.steps]
+    for key in unknown:
+        request.steps[key] = min(known) if known else request.least_step
+
+
+def _interval(series: Series, request: Request) -> Work[Optional[int]]:
+    """The median gap between points in the range, or else between the newest ones."""
+    gaps: Dict[int, int] = {}
+    yield from sample_gaps(series, request.start, request.until, gaps)
+    if not gaps:
+        yield from sample_gaps(series, MIN_TIMESTAMP, MAX_TIMESTAMP, gaps)
+    middle = sum(gaps.values()) / 2
+    for gap in sorted(gaps):
+        middle -= gaps[gap]
+        if middle <= 0:
+            return gap
+    return None
+
+
+def sample_gaps(series: Series, start: int, until: int, gaps: Dict[int, int]) -> Work[None]:
+    """Count the gaps between points in a range."""
+    at = start - 1
+    while at < min(until, series.newest):
+        (timestamps, _), at = series.after(at)
+        there = [timestamp for timestamp in timestamps if timestamp <= until]
+        for gap, number in Counter(map(int.__sub__, there[1:], there)).items():
+            gaps[gap] = gaps.get(gap, 0) + number
+        yield BLOCK_WORK
+
+
+def _fetch_one(
+    request: Request, key: str, series: Series, start: int, until: int, fold: str
+) -> Work[TimeSeries]:
+    """One series in buckets, from that of ``start`` to that of ``until``."""
+    step = request.steps[key]
+    first = start // step * step
+    end = until // step * step + step
+    count = (end - first) // step
+    if count > MAX_SERIES_VALUES:
+        raise RenderError(
+            f"a window or a shift makes {count} values of one series, more than {MAX_SERIES_VALUES}"
+        )
+    values: List[float] = [NAN] * count
+    buckets: Dict[int, List[float]] = {}
+    at = first - 1
+    while at < min(end - 1, series.newest):
+        (timestamps, found), at = series.after(at)
+        for timestamp, value in zip(timestamps, found):
+            if timestamp < end and value - value == 0:
+                buckets.setdefault((timestamp - first) // step, []).append(value)
+        yield BLOCK_WORK + len(found)
+    for bucket, inside in buckets.items():
+        values[bucket] = FOLDS[fold](inside)
+    yield count
+    return TimeSeries(key, key, first, end, step, values, "average", tags_of(key))
+
+
+def tags_of(key: str) -> Dict[str, str]:
+    """The tags in a key ``name;tag=value``, and its name."""
+    name, *tags = key.split(";")
+    found = {"name": name}
+    for tag in tags:
+        before, equals, value = tag.partition("=")
+        if not (before and equals):
+            return {"name": key}
+        found[before] = value
+    return found

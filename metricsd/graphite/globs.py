@@ -1,0 +1,194 @@
+"""Globs: which keys a pattern with ``* ? [a-z] {a,b}`` means, and what is at its depth.
+
+Owns the patterns and the walk over the keys, a few at a time. Dots part a key; no wildcard reaches
+over one. What has no wildcard is looked up. The syntax: Graphite's documentation, "Paths and
+Wildcards".
+"""
+
+import re
+from heapq import merge
+from itertools import islice
+from typing import Dict, Generator, Iterable, Iterator, List, NamedTuple, Set, TypeVar
+
+from metricsd.graphite.limits import (
+    KEYS_A_STEP,
+    MAX_NODES,
+    MAX_SERIES,
+    MAX_VARIANTS,
+    RenderError,
+)
+from metricsd.store import Store
+
+Result = TypeVar("Result")
+Slices = Generator[None, None, Result]  # yields where others may have their turn
+
+WILD = re.compile(r"[*?\[{]")
+BRACES = re.compile(r"\{([^{}]*)\}")
+# What a part of a pattern is made of: wildcards, a set of characters, and anything else.
+PIECES = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|[^*?\[]+|\[")
+
+
+class Node(NamedTuple):
+    """Something at a depth of the tree that keys make: a key, or what keys begin with."""
+
+    path: str
+    leaf: bool
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self.path.rsplit(".", 1)[-1]
+
+
+def is_wild(pattern: str) -> bool:
+    """Whether a pattern may mean more than itself."""
+    return WILD.search(pattern) is not None
+
+
+def matching(store: Store, pattern: str, most: int = MAX_SERIES) -> Slices[List[str]]:
+    """The keys that a pattern means as a whole, sorted.
+
+    Raises RenderError if there are more than ``most``.
+    """
+    if not is_wild(pattern):
+        return [pattern] if store.find(pattern) is not None else []
+    found: Set[str] = set()
+    matches = re.compile(_regex(pattern) + r"\Z").match
+    for keys in index(store):
+        found.update(filter(matches, keys))
+        _check(len(found), most, pattern)
+        yield
+    return (yield from _in_order(found))
+
+
+def find(store: Store, pattern: str) -> Slices[List[Node]]:
+    """The nodes at the depth of a pattern: branches, then keys, each in the order of their paths.
+
+    Raises RenderError if there are more than MAX_NODES.
+    """
+    leaves: Set[str] = set()
+    branches: Set[str] = set()
+    match = re.compile(_regex(pattern) + r"(?=(?P<more>\.)|\Z)").match
+    for keys in index(store):
+        for found in filter(None, map(match, keys)):
+            (branches if found.group("more") else leaves).add(found.group())
+        _check(len(leaves) + len(branches), MAX_NODES, pattern)
+        yield
+    nodes = []
+    for paths, leaf in ((branches, False), (leaves, True)):
+        for path in (yield from _in_order(paths)):
+            nodes.append(Node(path, leaf))
+            if len(nodes) % KEYS_A_STEP == 0:
+                yield
+    return nodes
+
+
+def expand(store: Store, patterns: Iterable[str], leaves_only: bool = False) -> Slices[List[str]]:
+    """The paths of all these patterns' nodes, sorted, each once."""
+    paths: Set[str] = set()
+    for pattern in patterns:
+        for node in (yield from find(store, pattern)):
+            if node.leaf or not leaves_only:
+                paths.add(node.path)
+        _check(len(paths), MAX_NODES, pattern)
+        yield
+    return (yield from _in_order(paths))
+
+
+def index(store: Store) -> Iterator[List[str]]:
+    """Yield all keys in the order of their first put, some at a time."""
+    items = store.items()
+    while True:
+        keys = [key for key, _ in islice(items, KEYS_A_STEP)]
+        if not keys:
+            return
+        yield keys
+
+
+def _in_order(paths: Set[str]) -> Slices[List[str]]:
+    """Sort without holding up anybody: short runs, which are then merged."""
+    runs = []
+    source = iter(paths)
+    while True:
+        run = sorted(islice(source, KEYS_A_STEP))
+        if not run:
+            break
+        runs.append(run)
+        yield
+    ordered: List[str] = []
+    merged = merge(*runs)
+    while True:
+        some = list(islice(merged, KEYS_A_STEP))
+        if not some:
+            return ordered
+        ordered += some
+        yield
+
+
+def _check(number: int, most: int, pattern: str) -> None:
+    if number > most:
+        raise RenderError(f"more than {most} series match {pattern[:100]}: ask for fewer")
+
+
+def _regex(pattern: str) -> str:
+    """A pattern as a regular expression, which takes a time in proportion to key and pattern."""
+    groups: Dict[str, int] = {}
+    parts = []
+    for part in pattern.split("."):
+        variants = [_variant(variant, groups) for variant in _variants(part)]
+        parts.append(variants[0] if len(variants) == 1 else f"(?:{'|'.join(variants)})")
+    return r"\.".join(parts)
+
+
+def _variants(part: str) -> List[str]:
+    """What the braces of a part stand for, the innermost ones first."""
+    variants = [part]
+    done: List[str] = []
+    while variants:
+        variant = variants.pop()
+        found = BRACES.search(variant)
+        if found is None:
+            done.append(variant)
+        else:
+            before, after = variant[: found.start()], variant[found.end() :]
+            variants += [before + choice + after for choice in found.group(1).split(",")]
+        if len(variants) + len(done) > MAX_VARIANTS:
+            raise RenderError(f"a pattern stands for more than {MAX_VARIANTS} in its braces")
+    return done
+
+
+def _variant(part: str, groups: Dict[str, int]) -> str:
+    """A part without braces as a regular expression that ends where the part of the key does.
+
+    What follows a star is taken where it comes first, and that is not tried again: a later place
+    could not do better. So stars do not multiply the time that a long key takes.
+    """
+    chunks = [""]
+    for piece in PIECES.findall(part):
+        if piece[0] == "*":
+            chunks.append("")
+        elif piece == "?":
+            chunks[-1] += "[^.]"
+        elif piece[0] == "[" and len(piece) > 2:
+            chunks[-1] += _set(piece)
+        else:
+            chunks[-1] += re.escape(piece)
+    if len(chunks) == 1:
+        return chunks[0] + r"(?=\.|\Z)"
+    regex = chunks[0]
+    for chunk in chunks[1:-1]:
+        name = f"g{len(groups)}"
+        groups[name] = len(groups)
+        regex += f"(?=(?P<{name}>[^.]*?{chunk}))(?P={name})"
+    # The last chunk has to be where the part ends.
+    last = f"[^.]*?{chunks[-1]}" if chunks[-1] else "[^.]*"
+    return regex + last + r"(?=\.|\Z)"
+
+
+def _set(piece: str) -> str:
+    """A set of characters; ``!`` means all others, and never a dot."""
+    inside = piece[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+    inside = inside.replace("&&", "&\\&").replace("~~", "~\\~").replace("||", "|\\|")
+    if inside[0] == "!":
+        return f"[^.{inside[1:]}]"
+    return "[" + ("\\" if inside[0] == "^" else "") + inside + "]"
