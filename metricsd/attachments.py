@@ -7,15 +7,18 @@ work, nor when the server begins and ends.
 from typing import Any, Callable, Collection, Iterator
 
 from metricsd.loop import (
+    Address,
     Connection,
     Endpoint,
     Reactor,
     Session,
+    Task,
     open_tcp,
     open_tcp_and_udp,
 )
 from metricsd.protocol import Dispatcher
 from metricsd.store import Memory, Store
+from metricsd.upkeep import close_overdue
 
 
 class Attachments:
@@ -54,9 +57,12 @@ class Attachments:
         ``make_session`` makes one of put and get. Raises ListenError.
         """
         options = self._options
-        yield Endpoint("put", open_tcp(options.host, options.port), make_session)
+        sockets = open_tcp(options.host, options.port)
+        yield Endpoint("put", sockets, make_session)
         if options.graphite is not None:
             yield from self._graphite(dispatcher.store)
+        if options.http is not None:
+            yield self._http(dispatcher, sockets[0].getsockname())
 
     def _graphite(self, store: Store) -> Iterator[Endpoint]:
         """Where Graphite's lines come in, in streams and in datagrams."""
@@ -70,3 +76,22 @@ class Attachments:
         yield Endpoint("graphite", streams, lambda: Feed(intake, limit))
         feed = DatagramFeed(intake, limit)
         yield Endpoint("graphite-udp", datagrams, lambda: feed, in_datagrams=True)
+
+    def _http(self, dispatcher: Dispatcher, put_address: Address) -> Endpoint:
+        """The window on the store; ``put_address`` is where points can be put."""
+        from metricsd.http import HttpSession, Page, Site
+
+        store, reactor = dispatcher.store, self._reactor
+
+        def health() -> str:
+            if reactor.stopping:
+                return "stopping"
+            return "store is full" if store.room <= 0 else store.trouble
+
+        site = Site(Page(put_address), self._options.http_host, health, list)
+        Task(reactor, close_overdue(self._connections, reactor))
+        return Endpoint(
+            "http",
+            open_tcp(*self._options.http),
+            lambda: HttpSession(site.answer, site.fields, lambda: reactor.now),
+        )

@@ -59,6 +59,8 @@ class Option(NamedTuple):
         """The default in words."""
         if self.default is None:
             return self.none
+        if self.default == ():
+            return "none"
         return "off" if self.default is False else str(self.default)
 
     def parse(self, value: Any) -> Any:
@@ -127,6 +129,13 @@ def _address(value: Any) -> Tuple[str, int]:
     return LOOPBACK if host is None else host, PORT.parse(port)
 
 
+def _names(value: Any) -> Tuple[str, ...]:
+    names = tuple(value.split(",") if isinstance(value, str) else map(_text, value))
+    if not all(re.match(r"[0-9A-Za-z_.-]+\Z", name) for name in names):
+        raise ValueError
+    return names
+
+
 def _store(value: Any) -> str:
     if value != "memory" and not re.match("sqlite:.", _text(value)):
         raise ValueError
@@ -138,6 +147,7 @@ TEXT = Kind(_text, "text")
 FLAG = Kind(_on_or_off, "1 or 0")
 PORT = whole_number(0, 65535)
 ADDRESS = Kind(_address, "[HOST:]PORT, such as 8080, :8080 for every address, or [::1]:8080")
+NAMES = Kind(_names, "names of this machine with commas between them")
 STORE = Kind(_store, "memory or sqlite:PATH")
 
 OPTIONS = (
@@ -148,6 +158,12 @@ OPTIONS = (
     Option("graphite", None, ADDRESS, "[HOST:]PORT",
            "where Graphite's lines are taken, over TCP and UDP; nothing is ever said to a sender",
            "nowhere"),
+    Option("http", None, ADDRESS, "[HOST:]PORT",
+           "where a page shows the points, and Grafana and Prometheus read them", "nowhere"),
+    Option("http_host", (), NAMES, "NAME[,NAME...]",
+           "names by which browsers may call that, beside localhost and addresses"),
+    Option("self_metrics", False, FLAG, "",
+           "put the server's own counters as well, under metricsd., every ten seconds"),
     Option("max_connections", 20000, whole_number(1), "N",
            "clients served at a time; more wait"),
     Option("max_line_bytes", 64 * 1024, whole_number(1), "N",

@@ -27,8 +27,9 @@ ARROWS: Dict[str, Set[str]] = {
     "upkeep": {"loop"},
     "durable": {"store", "loop"},
     "graphite": {"store", "protocol"},
+    "http": {"store", "graphite"},
     "watch": {"loop", "store", "protocol"},
-    "attachments": {"loop", "store", "protocol", "durable", "graphite"},
+    "attachments": {"loop", "store", "protocol", "upkeep", "durable", "graphite", "http"},
     "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
     "onefile": set(),
@@ -37,7 +38,7 @@ ARROWS: Dict[str, Set[str]] = {
 }
 
 # Parts that are only imported where an option asks for them.
-OPTIONAL = {"durable", "graphite", "watch", "walkthrough"}
+OPTIONAL = {"durable", "graphite", "http", "watch", "walkthrough"}
 
 # What a newcomer reads, in this order, and may then stop.
 READING_LIST = [

@@ -40,7 +40,7 @@ class Reactor:
         self.to_answer: List[Answerer] = []  # in the last phase, once
         self._timers = Timers(clock)
         self.call_later = self._timers.add  # (delay, callback): call once, in so many seconds
-        self._stopping = False
+        self.stopping = False
         with contextlib.ExitStack() as undo:
             undo.callback(self._selector.close)
             self._waker = Waker()
@@ -82,12 +82,12 @@ class Reactor:
 
     def run(self) -> None:
         """Take turns until ``stop`` is called."""
-        while not self._stopping:
+        while not self.stopping:
             self.turn()
 
     def stop(self) -> None:
         """Let ``run`` return after the turn it is in. Safe from any thread and signal handler."""
-        self._stopping = True
+        self.stopping = True
         self._waker.wake()
 
     @property

@@ -13,6 +13,8 @@ class Tended(abc.ABC):
     # Called when there is something for ``seal_late`` to do, after there was not.
     on_late: Callable[[], None] = staticmethod(lambda: None)
 
+    trouble = ""  # why puts are refused now, if it is for another reason than that it is full
+
     @abc.abstractmethod
     def drop_before(self, oldest: int) -> Iterator[None]:
         """Drop every point before a timestamp, and every series that is then empty.
