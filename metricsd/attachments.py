@@ -44,10 +44,26 @@ class Attachments:
         kind, _, path = options.store.partition(":")
         if kind == "memory":
             return Memory(options.max_points)
+        if "://" in options.store:
+            return self._open_cluster()
         from metricsd.durable import DurableStore
 
         policy = options.fsync or "always"
         return DurableStore(path, self._reactor, policy, options.salvage, options.max_points)
+
+    def _open_cluster(self) -> Store:
+        """The store that is a cluster, of which this server is a front. Raises OpenError."""
+        from metricsd.cluster import ClusterStore
+
+        options = self._options
+        return ClusterStore(
+            options.store,
+            self._reactor,
+            options.ack or "primary",
+            options.store_password_file,
+            options.retention,
+            self._wall_clock,
+        )
 
     def endpoints(
         self, dispatcher: Dispatcher, make_session: Callable[[], Session]

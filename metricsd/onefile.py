@@ -29,7 +29,11 @@ PARTS = (
 )  # fmt: skip
 
 # The option that asks for a part, if it is one that may have been left out.
-ASKED_FOR_BY = {"graphite": "--graphite", "watch": "--trace"}
+ASKED_FOR_BY = {
+    "cluster": "--store valkey://",
+    "graphite": "--graphite",
+    "watch": "--trace",
+}
 
 START = '''"""metricsd {version}: a TCP metrics server on a hand-written event loop, in one file.
 

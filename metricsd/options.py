@@ -136,8 +136,13 @@ def _names(value: Any) -> Tuple[str, ...]:
     return names
 
 
+# Where a cluster is; of its parts, that part of the program takes care.
+CLUSTER = re.compile(r"(?:valkey|redis)s?://.*[^/]:[0-9]{1,5}/?\Z")
+
+
 def _store(value: Any) -> str:
-    if value != "memory" and not re.match("sqlite:.", _text(value)):
+    file_or_cluster = re.match("sqlite:.", _text(value)) or CLUSTER.match(value)
+    if value != "memory" and not file_or_cluster:
         raise ValueError
     return str(value)
 
@@ -148,7 +153,7 @@ FLAG = Kind(_on_or_off, "1 or 0")
 PORT = whole_number(0, 65535)
 ADDRESS = Kind(_address, "[HOST:]PORT, such as 8080, :8080 for every address, or [::1]:8080")
 NAMES = Kind(_names, "names of this machine with commas between them")
-STORE = Kind(_store, "memory or sqlite:PATH")
+STORE = Kind(_store, "memory, sqlite:PATH or valkey://HOST:PORT")
 
 OPTIONS = (
     Option("host", LOOPBACK, TEXT, "HOST",
@@ -177,7 +182,14 @@ OPTIONS = (
            "connections with nothing pending are closed when they have been silent for this long",
            "kept open"),
     Option("store", "memory", STORE, "STORE",
-           "where points are kept: memory, which a restart empties, or sqlite:PATH, a file"),
+           "where points are kept: memory, which a restart empties; sqlite:PATH, a file; or "
+           "valkey://[USER:PASSWORD@]HOST:PORT[,HOST:PORT...], a cluster, over TLS with valkeys:// "
+           "(redis:// and rediss:// do as well)"),
+    Option("store_password_file", None, TEXT, "PATH",
+           "file whose first line is the password of the cluster", "none"),
+    Option("ack", None, one_of("primary", "replica"), "WHO",
+           "who has stored a put in the cluster when it is answered: the primary, or a replica of "
+           "it too", "primary"),
     Option("fsync", None, one_of("always", "everysec", "never"), "POLICY",
            "when the file of the store is synced to the disk: always before the reply, everysec "
            "within a second, never when the system does it", "always"),
@@ -205,11 +217,23 @@ def checked(given: Mapping[str, Any]) -> Any:
         # What has no value by default may be given as none, and a host that is none is every one.
         keep = value is None and (option.default is None or name == "host")
         setattr(options, name, value if keep else option.parse(value))
-    file_wanted = options.fsync is not None or options.salvage
-    if file_wanted and options.store == "memory":
-        name = "salvage" if options.fsync is None else "fsync"
-        raise OptionError(name, "is for a store that is a file: give store sqlite:PATH as well")
+    _check_store(options)
     return options
+
+
+def _check_store(options: Any) -> None:
+    """Raise OptionError for an option that the kind of store does not know."""
+    cluster = "://" in options.store
+    for name in ("fsync", "salvage"):
+        if getattr(options, name) and (options.store == "memory" or cluster):
+            raise OptionError(name, "is for a store that is a file: give store sqlite:PATH as well")
+    for name in ("ack", "store_password_file"):
+        if getattr(options, name) and not cluster:
+            problem = "is for a store that is a cluster: give store valkey://HOST:PORT as well"
+            raise OptionError(name, problem)
+    if cluster and options.max_points is not None:
+        problem = "can't be kept in a cluster: no front knows what the others have put"
+        raise OptionError("max_points", problem + "; set maxmemory there")
 
 
 def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:

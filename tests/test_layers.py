@@ -26,10 +26,20 @@ ARROWS: Dict[str, Set[str]] = {
     "protocol": {"store"},
     "upkeep": {"loop"},
     "durable": {"store", "loop"},
+    "cluster": {"store", "loop"},
     "graphite": {"store", "protocol"},
     "http": {"store", "graphite"},
     "watch": {"loop", "store", "protocol"},
-    "attachments": {"loop", "store", "protocol", "upkeep", "durable", "graphite", "http"},
+    "attachments": {
+        "loop",
+        "store",
+        "protocol",
+        "upkeep",
+        "durable",
+        "cluster",
+        "graphite",
+        "http",
+    },
     "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
     "onefile": set(),
@@ -38,7 +48,10 @@ ARROWS: Dict[str, Set[str]] = {
 }
 
 # Parts that are only imported where an option asks for them.
-OPTIONAL = {"durable", "graphite", "http", "watch", "walkthrough"}
+OPTIONAL = {"durable", "cluster", "graphite", "http", "watch", "walkthrough"}
+
+# What is not of the standard library, and who may know it.
+LIBRARIES = {"glide_sync": "cluster/links.py"}
 
 # What a newcomer reads, in this order, and may then stop.
 READING_LIST = [
@@ -228,7 +241,9 @@ def test_asyncio_is_never_imported() -> None:
 def test_nothing_but_the_standard_library() -> None:
     for path in FILES:
         for module, _, _ in imports(path):
-            if module.split(".")[0] != "metricsd":
+            if module in LIBRARIES:
+                assert name_of(path) == LIBRARIES[module]
+            elif module.split(".")[0] != "metricsd":
                 assert "site-packages" not in str(getattr(__import__(module), "__file__", ""))
 
 

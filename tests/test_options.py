@@ -25,7 +25,9 @@ GOOD: Dict[str, List[Any]] = {
         (5, 5), (0.5, 0.5), ("007s", 7),
     ],
     "idle_timeout": [("5s", 5), ("2.5", 2.5), ("1m", 60), (1e-6, 1e-6)],
-    "store": [("memory", "memory"), ("sqlite:a b.db", "sqlite:a b.db")],
+    "store": [("memory", "memory"), ("sqlite:a b.db", "sqlite:a b.db"),
+        ("valkey://a:1", "valkey://a:1"), ("rediss://u:p@[::1]:1,b:2", "rediss://u:p@[::1]:1,b:2"),
+    ],
     "log_level": [("debug", "debug")],
     "trace": [("1", True), ("0", False), (True, True)],
 }  # fmt: skip
@@ -39,7 +41,12 @@ BAD: Dict[str, List[Any]] = {
         "0", "0s", "1.5h", "-1d", "1w", "", "٩s", "nan", "inf", -1, 0, float("inf"), [], "h", "s5",
     ],
     "idle_timeout": ["0", "nan", "inf", "long", -1, 0, float("nan"), True],
-    "store": ["", "disk", "sqlite:", "sqlite", "memory:x", None, 7],
+    "store": [
+        "", "disk", "sqlite:", "sqlite", "memory:x", "valkey://", "valkey://a", "http://a:1",
+        None, 7,
+    ],
+    "ack": ["all", "", True],
+    "store_password_file": [7],
     "fsync": ["often", "", True],
     "salvage": ["yes", 2, None],
     "log_level": ["loud", ""],
@@ -131,6 +138,19 @@ def test_an_unknown_name() -> None:
 def test_what_is_for_a_file_needs_one(name: str, value: Any) -> None:
     with pytest.raises(OptionError, match=f"^{name} is for a store that is a file: give store "):
         Server("127.0.0.1", 0, **{name: value})
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite:x.db"])
+@pytest.mark.parametrize("name, value", [("ack", "replica"), ("store_password_file", "x")])
+def test_what_is_for_a_cluster_needs_one(store: str, name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"^{name} is for a store that is a cluster: give store "):
+        Server("127.0.0.1", 0, store=store, **{name: value})
+
+
+@pytest.mark.parametrize("name, value", [("max_points", 5), ("fsync", "never"), ("salvage", True)])
+def test_what_a_cluster_does_not_take(name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"^{name} (can't be kept in a cluster|is for a store)"):
+        Server("127.0.0.1", 0, store="valkey://127.0.0.1:1", **{name: value})
 
 
 def test_the_environment() -> None:

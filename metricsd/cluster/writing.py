@@ -1,0 +1,164 @@
+"""Writing: a batch of puts goes into the hashes of its keys, and new ones into the indexes.
+
+Owns which keys and buckets this front has seen in the indexes. What is here runs in a thread beside
+the loop, and waits.
+"""
+
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+
+from metricsd.cluster.encoding import (
+    BUCKET_SECONDS,
+    KEYS,
+    Command,
+    Place,
+    Put,
+    end_of,
+    hash_name,
+    index_name,
+    member,
+    puts_of,
+)
+from metricsd.cluster.links import LinkError
+from metricsd.store import Receipt
+
+# Keys of which this front remembers the bucket it put to last, at some 200 bytes each. Beyond that
+# it begins anew, and asks the indexes to take what they have.
+MAX_SEEN = 1000000
+
+
+# The last second at which something is made to expire: the cluster refuses those that it can't
+# count in milliseconds.
+LAST_EXPIRY = 10**12
+
+
+class Batch:
+    """Puts that are sent together. Each call that has brought some has a receipt of its own."""
+
+    def __init__(self) -> None:
+        self.keys: List[str] = []
+        self.values: List[float] = []
+        self.timestamps: List[int] = []
+        self.size = 0  # in bytes, about
+        self.receipts: List[Tuple[int, Receipt]] = []  # each with the number of puts up to there
+        self.failed: Optional[Set[Place]] = None  # whose puts may not be stored, when it is known
+        self.problem = ""  # one of the reasons
+
+    def add(self, keys: List[str], values: List[float], timestamps: List[int]) -> Receipt:
+        """Take some more puts."""
+        self.keys += keys
+        self.values += values
+        self.timestamps += timestamps
+        receipt = Receipt()
+        self.receipts.append((len(self.keys), receipt))
+        return receipt
+
+    def outcomes(self) -> Iterator[Tuple[Receipt, bool]]:
+        """Each receipt, and whether all of its puts are stored."""
+        start = 0
+        for end, receipt in self.receipts:
+            stored = self.failed is not None
+            if self.failed:
+                places = zip(self.keys[start:end], self.timestamps[start:end])
+                stored = not any(
+                    (key, timestamp // BUCKET_SECONDS) in self.failed for key, timestamp in places
+                )
+            yield receipt, stored
+            start = end
+
+
+class Writer:
+    """Writes batches, one after the other."""
+
+    def __init__(
+        self,
+        link: Any,
+        retention: Optional[float] = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take a Link or a ReplicatedLink, and the seconds for which points are kept, if so."""
+        self._link = link
+        self._retention = retention
+        self._wall_clock = wall_clock
+        self._seen: Dict[str, int] = {}  # the bucket of each key that has been put to last
+        self._last_new = ""  # the key that has been indexed last
+        self._order = 0  # of that, in KEYS
+
+    def write(self, batch: Batch) -> None:
+        """Store these puts, and note which may have failed."""
+        puts = puts_of(batch.keys, batch.values, batch.timestamps)
+        failed = {put.place for put in puts}
+        try:
+            failed -= self._write(puts, batch)
+        except LinkError as error:
+            batch.problem = str(error)
+        for key, _ in failed:
+            self._seen.pop(key, None)  # it may have been stored, in a hash that is in no index
+        batch.failed = failed
+
+    def _write(self, puts: List[Put], batch: Batch) -> Set[Place]:
+        """Return the places of those that are stored for certain, and found from now on."""
+        commands = [put.command for put in puts]
+        if self._last_new:
+            commands.append([b"ZSCORE", KEYS, self._last_new])
+        results = self._link.run(commands)
+        if self._last_new and not isinstance(results.pop(), float):
+            self._seen.clear()  # the index has lost it, and maybe others
+        stored: Set[Place] = set()
+        new: List[Place] = []
+        for put, added in zip(puts, results):
+            if isinstance(added, Exception):
+                batch.problem = str(added)
+                continue
+            stored.add(put.place)
+            key, bucket = put.place
+            if put.is_first(added) or self._seen.get(key) != bucket:
+                new.append(put.place)
+        if new:
+            stored -= self._index(new, batch)
+        return stored
+
+    def _index(self, new: List[Place], batch: Batch) -> Set[Place]:
+        """Let these be found; return those for which that has failed."""
+        commands: List[Command] = []
+        counts: List[int] = []
+        for place in new:
+            before = len(commands)
+            commands += self._index_commands(place)
+            counts.append(len(commands) - before)
+        results = iter(self._link.run(commands))
+        failed: Set[Place] = set()
+        if len(self._seen) > MAX_SEEN:
+            self._seen.clear()
+        for place, count in zip(new, counts):
+            errors = [one for _, one in zip(range(count), results) if isinstance(one, Exception)]
+            if errors:
+                batch.problem = str(errors[0])
+                failed.add(place)
+            else:
+                self._seen[place[0]] = place[1]
+                self._last_new = place[0]
+        return failed
+
+    def _index_commands(self, place: Place) -> Iterator[Command]:
+        key, bucket = place
+        yield [b"ZADD", index_name(key), b"0", member(bucket)]
+        if self._retention is not None:
+            yield from self._expiry_commands(place, self._retention)
+        # In microseconds, and no two keys of a front have the same.
+        self._order = max(self._order + 1, int(self._wall_clock() * 1e6))
+        yield [b"ZADD", KEYS, b"NX", b"%d" % self._order, key]
+
+    def _expiry_commands(self, place: Place, retention: float) -> Iterator[Command]:
+        """Let a bucket go when its last point would be too old, and the set of them with the last.
+
+        The set is also rid of those that have gone.
+        """
+        key, bucket = place
+        index = index_name(key)
+        end = b"%d" % min(max(1, end_of(bucket) + 1 + int(retention)), LAST_EXPIRY)
+        oldest = int(self._wall_clock() - retention) // BUCKET_SECONDS
+        yield [b"ZREMRANGEBYLEX", index, b"-", b"(" + member(oldest)]
+        yield [b"EXPIREAT", index, end, b"NX"]
+        yield [b"EXPIREAT", index, end, b"GT"]
+        yield [b"EXPIREAT", hash_name(place), end]

@@ -1,0 +1,141 @@
+"""How points stand in the cluster, and what is asked and written, without one."""
+
+import random
+from typing import Any, Dict, List
+
+import pytest
+
+from metricsd.cluster.address import parse
+from metricsd.cluster.encoding import (
+    BUCKET_SECONDS,
+    MARK,
+    bucket_of,
+    columns_of,
+    end_of,
+    hash_name,
+    index_name,
+    member,
+    puts_of,
+    slot_of,
+)
+from metricsd.cluster.reading import together
+from metricsd.cluster.writing import Batch
+from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, OpenError
+from tests.script import KEYS, VALUES
+
+TIMES = [0, 1, -1, BUCKET_SECONDS - 1, BUCKET_SECONDS, -BUCKET_SECONDS, 1503319740]
+TIMES += [MIN_TIMESTAMP, MIN_TIMESTAMP + 1, MAX_TIMESTAMP - 1, MAX_TIMESTAMP]
+
+
+def test_points_come_back_as_they_were() -> None:
+    dice = random.Random(1)
+    model: Dict[int, float] = {}
+    values = [float(dice.choice(VALUES)) for _ in range(2000)]
+    times = [dice.choice(TIMES) + dice.choice([0, 0, 7, 900]) for _ in values]
+    times = [min(max(time, MIN_TIMESTAMP), MAX_TIMESTAMP) for time in times]
+    model.update(zip(times, values))
+    found: Dict[int, float] = {}
+    for put in puts_of(["k"] * len(values), values, times):
+        _, name, *words = put.command
+        assert name == hash_name(put.place)
+        texts = [word if isinstance(word, bytes) else word.encode() for word in words]
+        fields = dict(zip(texts[::2], texts[1::2]))
+        assert MARK in fields
+        assert len(fields) <= BUCKET_SECONDS + 1
+        timestamps, some = columns_of(put.place[1], fields)
+        assert list(timestamps) == sorted(timestamps)
+        found.update(zip(timestamps, some))
+    assert {time: repr(value) for time, value in found.items()} == {
+        time: repr(value) for time, value in model.items()
+    }
+
+
+def test_buckets_are_in_order_as_text() -> None:
+    buckets = sorted({time // BUCKET_SECONDS for time in TIMES})
+    names = [member(bucket) for bucket in buckets]
+    assert names == sorted(names)
+    assert [bucket_of(name) for name in names] == buckets
+    assert len({len(name) for name in names}) == 1
+    for time in TIMES:
+        assert time <= end_of(time // BUCKET_SECONDS) <= MAX_TIMESTAMP
+
+
+def test_no_two_names_are_the_same_and_a_key_is_in_one_slot() -> None:
+    keys = [*KEYS, "}", "}x", "{", "{}", "a}:5", "a}", "{a", "x}y", "a:5"]
+    names = [index_name(key) for key in keys] + [hash_name((key, 5)) for key in keys]
+    assert len(set(names)) == 2 * len(keys)
+    for key in keys:
+        assert slot_of(index_name(key)) == slot_of(hash_name((key, -7)))
+
+
+def test_slots_are_those_of_the_cluster() -> None:
+    # Of the specification's own examples, and of Valkey's CLUSTER KEYSLOT.
+    assert slot_of(b"123456789") == 12739
+    assert slot_of(b"{user1000}.following") == slot_of(b"user1000") == 3443
+    assert slot_of(b"foo{}{bar}") == 8363
+
+
+def test_the_mark_tells_a_new_hash_from_one_that_was_there() -> None:
+    (put,) = puts_of(["a"] * 3, [1.0, 2.0, 3.0], [5, 5, 6])
+    assert put.command == [b"HSET", b"{a}:0", b"", b"", b"5", "2", b"6", "3"]
+    assert put.is_first(3)
+    assert not put.is_first(2)
+    assert not put.is_first(0)
+
+
+def test_who_is_told_of_a_failure() -> None:
+    batch = Batch()
+    batch.add(["a", "b"], [1.0, 1.0], [1, 1])
+    batch.add(["a"], [1.0], [BUCKET_SECONDS])
+    batch.add(["b", "a"], [1.0, 1.0], [1, 2])
+    assert [stored for _, stored in batch.outcomes()] == [False] * 3  # nobody knows
+    batch.failed = {("b", 0)}
+    assert [stored for _, stored in batch.outcomes()] == [False, True, False]
+    batch.failed = set()
+    assert [stored for _, stored in batch.outcomes()] == [True] * 3
+
+
+def test_questions_take_their_steps_together() -> None:
+    def question(name: bytes, steps: int) -> Any:
+        said: List[Any] = []
+        for number in range(steps):
+            said += yield [[name, b"%d" % number]] * (number + 1)
+        return said
+
+    asked = together([question(b"a", 0), question(b"b", 2), question(b"c", 1)])
+    assert next(asked) == [[b"b", b"0"], [b"c", b"0"]]
+    assert asked.send([10, RuntimeError("down")]) == [[b"b", b"1"]] * 2
+    with pytest.raises(StopIteration) as end:
+        asked.send([11, 12])
+        asked.send([])
+    answers = end.value.value
+    assert answers[:2] == [[], [10, 11, 12]]
+    assert str(answers[2]) == "down"
+
+
+class TestAddress:
+    def test_all_of_it(self) -> None:
+        address = parse("valkeys://me:s%40fe@one:7000,[::1]:7001,10.0.0.2:7002")
+        assert address.hosts == [("one", 7000), ("::1", 7001), ("10.0.0.2", 7002)]
+        assert address.tls
+        assert (address.user, address.password) == ("me", "s@fe")
+
+    def test_little_of_it(self) -> None:
+        address = parse("redis://localhost:6379")
+        assert address == ([("localhost", 6379)], False, None, None)
+        assert parse("rediss://x:1").tls
+
+    def test_a_password_from_a_file(self, tmp_path: Any) -> None:
+        path = tmp_path / "password"
+        path.write_text("se%40cret\nmore\n")
+        address = parse("valkey://me@x:1", str(path))
+        assert (address.user, address.password) == ("me", "se%40cret")
+        with pytest.raises(OpenError, match="cannot read the password"):
+            parse("valkey://x:1", str(tmp_path / "nothing"))
+
+    @pytest.mark.parametrize("url", ["valkey://", "valkey://u:geheim@x", "redis://x:y", "x:1"])
+    def test_a_wrong_one_is_told_without_its_password(self, url: str) -> None:
+        with pytest.raises(OpenError) as error:
+            parse(url)
+        assert "geheim" not in str(error.value)
+        assert "\n" not in str(error.value)
