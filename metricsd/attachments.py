@@ -44,7 +44,7 @@ class Attachments:
         kind, _, path = options.store.partition(":")
         if kind == "memory":
             return Memory(options.max_points)
-        if "://" in options.store:
+        if kind != "sqlite":
             return self._open_cluster()
         from metricsd.durable import DurableStore
 

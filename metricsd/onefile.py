@@ -32,6 +32,7 @@ PARTS = (
 ASKED_FOR_BY = {
     "cluster": "--store valkey://",
     "graphite": "--graphite",
+    "http": "--http",
     "watch": "--trace",
 }
 

@@ -223,7 +223,7 @@ def checked(given: Mapping[str, Any]) -> Any:
 
 def _check_store(options: Any) -> None:
     """Raise OptionError for an option that the kind of store does not know."""
-    cluster = "://" in options.store
+    cluster = CLUSTER.match(options.store) is not None
     for name in ("fsync", "salvage"):
         if getattr(options, name) and (options.store == "memory" or cluster):
             raise OptionError(name, "is for a store that is a file: give store sqlite:PATH as well")

@@ -24,7 +24,7 @@ PACKAGE = Path(metricsd.__file__).parent
 ROOT = PACKAGE.parent
 
 # What the modules may import, if an option asks for it.
-LEFT_OUT = ("metricsd.cluster", "metricsd.graphite", "metricsd.watch")
+LEFT_OUT = ("metricsd.cluster", "metricsd.graphite", "metricsd.http", "metricsd.watch")
 
 
 @pytest.fixture(scope="module", name="path")
