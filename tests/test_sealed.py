@@ -16,6 +16,7 @@ from metricsd.store.sealed import (
     sealed_points,
     unseal,
     unseal_timestamps,
+    unseal_values,
 )
 
 SUBNORMAL = 5e-324
@@ -50,6 +51,7 @@ def check(timestamps: List[int], values: "array[float]") -> bytes:
     assert opened[1].tobytes() == values.tobytes()  # 0.0 == -0.0, but not in bits
     assert opened[0].typecode == "q" and opened[1].typecode == "d"
     assert list(unseal_timestamps(sealed)) == timestamps
+    assert array("d", unseal_values(sealed)).tobytes() == values.tobytes()
     assert sealed_points(sealed) == len(timestamps)
     return sealed
 

@@ -9,8 +9,8 @@ from bisect import bisect_left, bisect_right
 from itertools import count
 from typing import Dict, List, Tuple
 
-from metricsd.store.columns import Columns, empty_columns, has_point, put_point
-from metricsd.store.sealed import seal, sealed_points, unseal, unseal_timestamps
+from metricsd.store.columns import Columns, Points, empty_columns, has_point, put_point
+from metricsd.store.sealed import seal, sealed_points, unseal, unseal_timestamps, unseal_values
 
 # Points in a block when it is sealed. Larger blocks take less memory a point, but so many points of
 # a series may not be sealed yet, at 16 bytes each. With a point every 15 seconds it is an hour.
@@ -135,13 +135,13 @@ class Archive:
             return late.has(timestamp)
         return has_point(unseal_timestamps(sealed), timestamp)  # which do not stay open
 
-    def after(self, timestamp: int) -> Tuple[Columns, int]:
+    def after(self, timestamp: int) -> Tuple[Points, int]:
         """The points of one block after a timestamp that is before ``last``, maybe none.
 
         Also the largest timestamp so that there are no others up to it.
         """
         index = self._index(timestamp + 1)
-        timestamps, values = self._columns(index)
+        timestamps, values = self._points(index)
         start = bisect_right(timestamps, timestamp)
         last_block = index + 1 == len(self._blocks)
         end = self.last if last_block else self._firsts[index + 1] - 1
@@ -170,6 +170,13 @@ class Archive:
         if late is None:
             late = self._late[sealed] = Late(sealed)
         return late
+
+    def _points(self, index: int) -> Points:
+        """All points of a block, to be read."""
+        sealed = self._blocks[index]
+        if sealed in self._late:
+            return self._columns(index)
+        return unseal_timestamps(sealed), unseal_values(sealed)
 
     def _columns(self, index: int) -> Columns:
         """All points of a block."""

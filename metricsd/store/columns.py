@@ -13,6 +13,9 @@ MAX_TIMESTAMP = 2**63 - 1
 # Equally long. A point takes 16 bytes; in a dict from int to float it would take some 100.
 Columns = Tuple["array[int]", "array[float]"]
 
+# The same for who only reads: what is in a block need not become arrays for that.
+Points = Tuple[Sequence[int], Sequence[float]]
+
 
 def empty_columns() -> Columns:
     """Columns without points."""

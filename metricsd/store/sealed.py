@@ -80,13 +80,9 @@ def unseal(sealed: bytes) -> Columns:
     """Return the points that were sealed; of no bytes, none."""
     if not sealed:
         return empty_columns()
-    count, scale, length = HEAD.unpack_from(sealed)
-    numbers = _unpack(sealed[HEAD.size + length :], count)
-    if scale != NO_SCALE:
-        factor = SCALES[scale]
-        whole = struct.unpack(f"{count}d", numbers)
-        numbers = _floats([(number - ROUNDER) / factor for number in whole])
-    return array("q", struct.pack(f"{count}q", *unseal_timestamps(sealed))), array("d", numbers)
+    timestamps = unseal_timestamps(sealed)
+    packed = struct.pack(f"{len(timestamps)}q", *timestamps)
+    return array("q", packed), array("d", _floats(unseal_values(sealed)))
 
 
 def unseal_timestamps(sealed: bytes) -> Sequence[int]:
@@ -100,6 +96,18 @@ def unseal_timestamps(sealed: bytes) -> Sequence[int]:
         first, step = REGULAR.unpack_from(packed, COLUMN.size)
         return range(first, first + step * count, step)
     return array("q", _unpack(packed, count))
+
+
+def unseal_values(sealed: bytes) -> Sequence[float]:
+    """Return the values alone."""
+    if not sealed:
+        return ()
+    count, scale, length = HEAD.unpack_from(sealed)
+    numbers = _unpack(sealed[HEAD.size + length :], count)
+    if scale == NO_SCALE:
+        return array("d", numbers)
+    factor, rounder = SCALES[scale], ROUNDER
+    return [(number - rounder) / factor for number in struct.unpack(f"{count}d", numbers)]
 
 
 def sealed_points(sealed: bytes) -> int:
@@ -160,7 +168,7 @@ def _scaled(values: List[float], scale: float) -> Optional[List[float]]:
     return numbers if len(numbers) == len(values) else None
 
 
-def _floats(numbers: List[float]) -> bytes:
+def _floats(numbers: Sequence[float]) -> bytes:
     """Floats side by side, as they stand in an array, which takes six times as long to fill."""
     return struct.pack(f"{len(numbers)}d", *numbers)
 

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from typing import Optional, Tuple
 
 from metricsd.store.archive import BLOCK_POINTS, MAX_BLOCK_POINTS, Archive
-from metricsd.store.columns import MIN_TIMESTAMP, Columns, has_point, put_point
+from metricsd.store.columns import MIN_TIMESTAMP, Points, has_point, put_point
 
 
 class Series:
@@ -57,7 +57,7 @@ class Series:
             return self._archive.has(timestamp)
         return has_point(self._timestamps, timestamp)
 
-    def after(self, timestamp: int) -> Tuple[Columns, int]:
+    def after(self, timestamp: int) -> Tuple[Points, int]:
         """Some of the points after a timestamp, and the one up to which these are all.
 
         A reader that comes back with that one, until it is ``newest``, reads the series in order,
