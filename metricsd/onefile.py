@@ -29,16 +29,12 @@ PARTS = (
 )  # fmt: skip
 
 # The option that asks for a part, if it is one that may have been left out.
-<<<<<<< Updated upstream
 ASKED_FOR_BY = {
     "cluster": "--store valkey://",
     "graphite": "--graphite",
     "http": "--http",
     "watch": "--trace",
 }
-=======
-ASKED_FOR_BY = {"graphite": "--graphite", "http": "--http", "watch": "--trace"}
->>>>>>> Stashed changes
 
 START = '''"""metricsd {version}: a TCP metrics server on a hand-written event loop, in one file.
 
