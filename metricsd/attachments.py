@@ -6,6 +6,7 @@ work, nor when the server begins and ends.
 
 from typing import Any, Callable, Collection, Iterator
 
+from metricsd.counters import Counters
 from metricsd.loop import (
     Address,
     Connection,
@@ -36,7 +37,8 @@ class Attachments:
         self._reactor = reactor
         self._connections = connections
         self._wall_clock = wall_clock
-        self.intake: Any = None  # of Graphite's lines, if there is one
+        self.counters = Counters()
+        self.counters.add(options=options, reactor=reactor, connections=connections)
 
     def open_store(self) -> Store:
         """The store that the options name. Raises OpenError."""
@@ -84,7 +86,8 @@ class Attachments:
         """Where Graphite's lines come in, in streams and in datagrams."""
         from metricsd.graphite import DatagramFeed, Feed, Intake
 
-        intake = self.intake = Intake(store, self._wall_clock)
+        intake = Intake(store, self._wall_clock)
+        self.counters.add(intake=intake)
         # Before the store's own work of a turn, as with the block of puts.
         self._reactor.once_a_turn.insert(0, intake.run)
         limit = self._options.max_line_bytes

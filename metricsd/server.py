@@ -72,8 +72,11 @@ class Server:
             upkeep.begin(self._store, connections, self._reactor, self._options, wall_clock)
             store = self._store if parts.around_store is None else parts.around_store(self._store)
             self._dispatcher = Dispatcher(store)
+            self.counters = attachments.counters  # of what has been done so far
             self._reactor.once_a_turn.insert(0, self._dispatcher.batch.run)
             self._listeners: Dict[str, Any] = {}  # by the names of their endpoints
+            counts, listeners = self._dispatcher.counts, self._listeners
+            self.counters.add(store=self._store, counts=counts, listeners=listeners)
             for endpoint in attachments.endpoints(self._dispatcher, self._session):
                 for sock in endpoint.sockets:
                     undo.callback(loop.close_socket, sock)

@@ -117,6 +117,16 @@ class DurableStore(Store):
         """How many there are."""
         return self._memory.points
 
+    @property
+    def series(self) -> int:
+        """How many keys have points."""
+        return self._memory.series
+
+    @property
+    def dropped(self) -> int:
+        """Points dropped for their age, so far."""
+        return self._memory.dropped
+
     def put(self, key: str, value: float, timestamp: int) -> Receipt:
         """Take one point. Raises StoreError if there is no room for one more."""
         new = self._new

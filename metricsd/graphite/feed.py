@@ -51,6 +51,7 @@ class Feed:
         """Take some bytes; b"" is the end of input, which ends the last line as well."""
         if self.over:
             return
+        self._intake.bytes_in += len(data)
         lines = self._lines
         if data[-1:] == b"\n" and lines.empty and len(data) <= lines.block_bytes:
             self._pass_on(data)
@@ -119,6 +120,7 @@ class DatagramFeed(Feed):
         """Take a datagram, whose last line may lack its line feed."""
         if not data:
             return
+        self._intake.bytes_in += len(data)
         lines = data if data[-1:] == b"\n" else data + b"\n"
         if self._lines.empty and len(lines) <= self._lines.block_bytes:
             self._pass_on(lines)

@@ -50,6 +50,7 @@ class Intake:
     def __init__(self, store: Store, wall_clock: Callable[[], float]) -> None:
         """Take the store, and a function that tells the time, in seconds since the epoch."""
         self.points = 0  # stored so far
+        self.bytes_in = 0  # that senders have sent
         self.bad_lines = self.not_finite = self.strangers = 0  # dropped so far, by the reason
         self.refused_full = 0  # points so far for which the store had no room
         self.refused_failed = 0  # and those that it could not keep

@@ -6,7 +6,7 @@ handed on.
 
 import logging
 import socket
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from metricsd.loop.endpoints import BACKLOG, Address, Endpoint
 from metricsd.loop.logs import REPEATS
@@ -48,6 +48,8 @@ class Listener:
         self.addresses: List[Address] = [sock.getsockname() for sock in self._sockets]
         self._watches: List[Watch] = []  # empty while there is no room
         self._timer: Optional[Timer] = None  # of the next look
+        self.accepted = 0  # clients so far
+        self.paused: Dict[str, int] = {}  # how often so far, by the reason
         self.resume()
 
     def resume(self) -> None:
@@ -100,6 +102,7 @@ class Listener:
 
     def _hand_on(self, client: socket.socket, address: Address) -> None:
         try:
+            self.accepted += 1
             client.setblocking(False)
             self._on_accept(client, address, self._endpoint)
         except OSError as error:
@@ -112,6 +115,7 @@ class Listener:
     def _pause(self, reason: str, seconds: Optional[float] = None) -> None:
         """Watch nothing until ``resume``; call it in so many seconds, if they are given."""
         self._stop_watching()
+        self.paused[reason] = self.paused.get(reason, 0) + 1
         logger.warning("new clients wait: %s", reason, extra=REPEATS)
         if seconds is not None:
             self._timer = self._reactor.call_later(seconds, self.resume)

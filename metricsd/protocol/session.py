@@ -233,6 +233,7 @@ class Session:
     def _hang_up(self) -> bytes:
         """Drop all that has come; the session ends with an error."""
         self.over = self._request_seen = True
+        self._counts.strangers += 1
         self._first_line = False
         self._lines_left = NONE_LEFT
         self._lines.clear()

@@ -20,6 +20,7 @@ class Memory(Store):
 
     def __init__(self, max_points: Optional[int] = None) -> None:
         self._series = SeriesByKey()
+        self.dropped = 0  # points so far, for their age
         self._late = LateBlocks(lambda: self.on_late())  # whatever that is by then
         self._limit = sys.maxsize if max_points is None else max_points
         self.room = self._limit
@@ -49,6 +50,11 @@ class Memory(Store):
     def points(self) -> int:
         """How many there are."""
         return self._limit - self.room
+
+    @property
+    def series(self) -> int:
+        """How many keys have points."""
+        return len(self._series)
 
     def has(self, key: str, timestamp: int) -> bool:
         """Whether there is a point of this key with this timestamp."""
@@ -90,6 +96,7 @@ class Memory(Store):
                     dropped = self._series[key].drop_before(oldest)
                     if dropped:
                         self.room += dropped
+                        self.dropped += dropped
                         self._late.count(self._series[key])
                         lost(key, self._series[key])
                     yield
