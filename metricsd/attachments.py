@@ -107,7 +107,7 @@ class Attachments:
                 return "stopping"
             return "store is full" if store.room <= 0 else store.trouble
 
-        site = Site(Page(put_address), self._options.http_host, health, list)
+        site = Site(Page(put_address), self._options.http_host, health, lambda: self.counters)
         Task(reactor, close_overdue(self._connections, reactor))
         return Endpoint(
             "http",

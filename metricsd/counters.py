@@ -13,7 +13,7 @@ logger = logging.getLogger("metricsd")
 COUNTER = "counter"  # it only grows while a server runs
 GAUGE = "gauge"  # it goes up and down
 
-Number = Union[int, float]
+Number = float  # or a whole number
 # What a part says: a number, or numbers by what they are told apart by; None if there is none.
 Reading = Union[Number, Mapping[str, Number], None]
 Reader = Callable[[Any], Reading]

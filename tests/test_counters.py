@@ -5,6 +5,7 @@ import socket
 import time
 from pathlib import Path
 from typing import Any, Dict, Tuple
+from urllib.request import urlopen
 
 import pytest
 
@@ -169,3 +170,12 @@ def test_what_is_not_there_says_nothing() -> None:
 )
 def test_a_sample_as_text(sample: Tuple[str, Dict[str, str], float], text: str) -> None:
     assert text_of(*sample) == text
+
+
+def test_they_are_served_over_http() -> None:
+    with running(http=0) as server:
+        host, port = server._listeners["http"].addresses[0]
+        with urlopen(f"http://{host}:{port}/metrics", timeout=SECONDS) as reply:
+            said = reply.read().decode()
+    for row in ("metricsd_points 0", 'metricsd_connections_total{endpoint="http"} 1'):
+        assert row in said.splitlines()

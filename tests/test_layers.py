@@ -32,8 +32,9 @@ ARROWS: Dict[str, Set[str]] = {
     "http": {"store", "graphite"},
     "watch": {"loop", "store", "protocol"},
     "attachments": {
-        "counters", "loop", "store", "protocol", "upkeep", "durable", "cluster", "graphite", "http",
-    },  # fmt: skip
+        *("counters", "loop", "store", "protocol", "upkeep", "durable", "cluster", "graphite"),
+        "http",
+    },
     "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
     "onefile": set(),

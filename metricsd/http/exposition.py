@@ -4,20 +4,15 @@ Owns the format, as https://prometheus.io/docs/instrumenting/exposition_formats/
 0.0.4. Does not know what is counted.
 """
 
-from typing import Dict, Iterable, List, NamedTuple, Tuple
+from typing import Dict, Iterable, List, Tuple
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Samples = List[Tuple[Dict[str, str], float]]  # by their labels
 
 
-class Metric(NamedTuple):
-    """What is counted, and what it has come to."""
-
-    name: str
-    kind: str  # counter or gauge
-    help: str
-    samples: Samples
+# What is counted, and what it has come to: name, kind (counter or gauge), help, samples.
+Metric = Tuple[str, str, str, Samples]
 
 
 def exposition(metrics: Iterable[Metric]) -> str:
