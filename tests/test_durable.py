@@ -64,10 +64,10 @@ def test_who_puts_while_a_commit_is_under_way_is_in_the_next_one(path: Path) -> 
     begun, go_on = threading.Event(), threading.Event()
     write = database.Database.write
 
-    def slow(self: database.Database, chunks: List[object]) -> None:
+    def slow(self: database.Database, chunk: object) -> None:
         begun.set()
         assert go_on.wait(20)
-        write(self, chunks)  # type: ignore[arg-type]
+        write(self, chunk)  # type: ignore[arg-type]
 
     with Held(path) as held, mock.patch.object(database.Database, "write", slow):
         first = held.put(("a", 1.0, 1))
@@ -83,7 +83,7 @@ def test_who_puts_while_a_commit_is_under_way_is_in_the_next_one(path: Path) -> 
 def test_a_disk_that_hangs_holds_up_nothing_else(path: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def hang(self: object, chunks: object) -> None:
+    def hang(self: object, chunk: object) -> None:
         begun.set()
         assert go_on.wait(20)
 
@@ -204,7 +204,7 @@ def test_puts_wait_while_the_log_is_full(path: Path) -> None:
         assert go_on.wait(20)
         save(self, step)
 
-    with small(4096), mock.patch.object(store, "COMMIT_CHUNKS", 1), Held(path) as held:
+    with small(4096), Held(path) as held:
         with mock.patch.object(database.Database, "save", slow):
             receipts = []
             for number in range(1000):

@@ -125,12 +125,12 @@ def test_another_database_of_sqlite(path: Path) -> None:
 
 
 def test_a_newer_format(path: Path) -> None:
-    with mock.patch.object(tables, "FORMAT", 2):
+    with mock.patch.object(tables, "FORMAT", 3):
         create(str(path), tables.About("always"))
     assert refusal(path) == (
-        f"cannot use {path}: it has format 2; use a version that knows more than 1"
+        f"cannot use {path}: it has format 3; use a version that knows that, not 2"
     )
-    with pytest.raises(FileError, match="format 2"):
+    with pytest.raises(FileError, match="format 3"):
         Held(path, salvage=True)
 
 
@@ -166,7 +166,7 @@ def test_it_explains_itself(path: Path) -> None:
         def ask(sql: str) -> List[Any]:
             return connection.execute(sql).fetchall()
 
-        assert ask("SELECT format, fsync, series, blocks FROM about") == [(1, "always", 1, 4)]
+        assert ask("SELECT format, fsync, series, blocks FROM about") == [(2, "always", 1, 4)]
         assert ask("SELECT id, key, blocks, points FROM series") == [(1, "cpu", 4, 1000)]
         assert ask("SELECT count(*) FROM log") == [(0,)]
         assert ask("PRAGMA integrity_check") == [("ok",)]

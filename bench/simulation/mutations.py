@@ -10,9 +10,9 @@ from unittest import mock
 
 from removal import without
 
+from metricsd.durable.checkpoint import Saved
 from metricsd.durable.database import Database
 from metricsd.durable.reading import Reader
-from metricsd.durable.saved import Saved
 from metricsd.durable.store import DurableStore
 from metricsd.durable.wal import Wal
 from metricsd.loop import Connection, Listener, Reactor, Watch
@@ -46,17 +46,17 @@ class Mutation(NamedTuple):
             yield
 
 
-STORE_FIRST = """if self._unstored:
+STORE_FIRST = """if self._chunks and self._is_written(self._chunks[0]):
         self._store_written()  # first: who is told goes on, and may put
-    if self._gathered and not self._committing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+    if not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
         self._commit_soon()
 """
 HEADER_PADDED = """head = head.ljust(HEADER.size, b"\\0")  # a full disk may have cut it short
     fields = HEADER.unpack(head)"""
 HEADER_AS_IT_IS = 'fields = HEADER.unpack(head.ljust(HEADER.size, b"\\0"))'
-COMMIT_FIRST = """if self._gathered and not self._committing and self.log_bytes < 0.875 * LOG_BYTES:
+COMMIT_FIRST = """if not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
         self._commit_soon()
-    if self._unstored:
+    if self._chunks and self._is_written(self._chunks[0]):
         self._store_written()
 """
 
@@ -93,7 +93,7 @@ MUTATIONS = [
     Mutation("a line without its beginning", LineBuffer, "feed", "self._buffer += data",
              "self._buffer = bytearray(data)"),
     Mutation("a store without a limit", Memory, "put", 'raise StoreError("store is full")'),
-    Mutation("a receipt settled twice", DurableStore, "_fail", "self._gathered.clear()"),
+    Mutation("a receipt settled twice", DurableStore, "_fail", "self._chunks.remove(chunk)"),
     Mutation("a pending put that is seen", DurableStore, "put_many",
              "self._pending += len(keys)",
              "self._pending += len(keys); self._memory.put_many(keys, values, timestamps)"),
@@ -105,14 +105,14 @@ MUTATIONS = [
              "self._reactor.now < self._refused_until", "True"),
     Mutation("a log row dropped on a failed commit", Database, "_care",
              "self._suspect = True\n        raise", "self._suspect = True"),
-    Mutation("a number of the log used twice", Database, "write", "self.last_logged += len(rows)"),
-    Mutation("a checkpoint that drops new rows", Database, "save", "(step.about.logged,)",
-             "(self.last_logged,)"),
+    Mutation("a number of the log used twice", Database, "write",
+             "self.saved.last_logged = chunk.number = number", "chunk.number = number"),
+    Mutation("a checkpoint that drops new rows", Database, "save", "(step.logged,)",
+             "(self.saved.last_logged,)"),
     Mutation("a checkpoint that leaves a series out", Saved, "add",
-             "step.saved[series.number] = sealed, ids",
-             "step.saved[series.number] = sealed, ids; step.series = step.series[1:]"),
+             "step.kept[key] = ", "step.series = step.series[1:]; step.kept[key] = "),
     Mutation("a start that forgets what to save", Reader, "_run_log",
-             "self.saved.touched.update(names)"),
+             "self.saved.changed.update(names)"),
     # What the first runs found in the server itself, done again.
     Mutation("a commit begun before what is written is stored", DurableStore, "_once_a_turn",
              STORE_FIRST, COMMIT_FIRST),

@@ -1,18 +1,18 @@
 """The checkpoint: what is new in memory goes into the tables, then the log need not tell it.
 
-Owns how that is done a little at a time. It costs what is new, not what there is. Series are saved
-one after the other while puts go on, so what is saved is of different moments; running the log
-again, from the moment at which the checkpoint began, makes it right.
+Owns what of memory is in the file, and how the rest gets there a little at a time. It costs what is
+new, not what there is. Series are saved one after the other while puts go on, so what is saved is
+of different moments; running the log again, from the moment at which the checkpoint began, makes it
+right.
 """
 
 import time
 from functools import partial
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
 
-from metricsd.durable.database import Database
-from metricsd.durable.saved import Saved, Step
+from metricsd.durable.tables import About, Row
 from metricsd.loop import Steps
-from metricsd.store import Mirror
+from metricsd.store import Mirror, Series, save, seal
 
 # Seconds for which the loop is held at a time.
 SLICE_SECONDS = 0.0005
@@ -28,61 +28,121 @@ LOG_PARTS = 8
 LATE_BLOCKS = 16
 
 
-def checkpoint(saved: Saved, memory: Mirror, database: Database, logged: int) -> Steps:
+class Kept(NamedTuple):
+    """What the file has of a series."""
+
+    number: int  # of the series
+    blocks: List[bytes]  # as they are in memory
+    ids: List[int]  # of these, in the file
+
+
+NOTHING = Kept(0, [], [])
+
+
+class Step:
+    """What is written in one transaction: rows without their checksums, and ids in rows."""
+
+    def __init__(self, logged: int) -> None:
+        self.logged = logged  # rows of the log up to this one are not needed then
+        self.series: List[Row] = []
+        self.blocks: List[Row] = []
+        self.dropped_series: List[Row] = []
+        self.dropped_blocks: List[Row] = []
+        self.kept: Dict[str, Kept] = {}  # what the file has then of these keys
+
+    @property
+    def rows(self) -> int:
+        """How much there is to do."""
+        return len(self.series) + len(self.blocks) + len(self.dropped_blocks)
+
+
+class Saved:
+    """What is in the file, and what has changed since."""
+
+    def __init__(self, about: About) -> None:
+        self.about = about
+        self.kept: Dict[str, Kept] = {}  # by key; of every series that is there
+        self.last_block = 0  # the last id that was given
+        self.last_logged = 0  # the last id of the log
+        self.changed: Dict[str, None] = {}  # keys that were put to, or have lost points, since
+
+    def lose(self, key: str, series: Series) -> None:
+        """A series has lost points, and is gone if these were all."""
+        self.changed[key] = None
+
+    def add(self, step: Step, key: str, series: Optional[Series]) -> None:
+        """Add to a step what has changed of a series, which may be gone."""
+        number, old, ids = self.kept.get(key, NOTHING)
+        if number and (series is None or series.number != number):
+            step.dropped_series.append((number,))
+        blocks: List[bytes] = []
+        firsts: List[int] = []
+        if series is not None:
+            blocks, firsts, sealed_to, unsealed = save(series)
+            rest = seal(unsealed) if unsealed[0] else b""
+            step.series.append((series.number, key, len(blocks), len(series), sealed_to, rest))
+        same = len(old) if blocks[: len(old)] == old else 0  # nearly always all that were there
+        known = dict(zip(old[same:], ids[same:]))
+        ids = ids[:same]
+        for block, first in zip(blocks[same:], firsts[same:]):
+            if block not in known:
+                self.last_block += 1
+                step.blocks.append((self.last_block, key, first, block))
+            ids.append(known.pop(block, self.last_block))
+        step.dropped_blocks += [(gone,) for gone in known.values()]
+        step.kept[key] = NOTHING if series is None else Kept(series.number, blocks, ids)
+
+    def about_after(self, step: Step) -> About:
+        """The row that says what is there when a step has been written."""
+        there = sum(key in self.kept for key in step.kept)
+        return self.about._replace(
+            series=self.about.series - there + sum(kept.number > 0 for kept in step.kept.values()),
+            blocks=self.about.blocks + len(step.blocks) - len(step.dropped_blocks),
+            logged=step.logged,
+        )
+
+    def note(self, step: Step) -> None:
+        """A step has been written."""
+        self.about = self.about_after(step)
+        self.kept.update(step.kept)
+        for key, kept in step.kept.items():
+            if kept is NOTHING:
+                del self.kept[key]
+
+
+def checkpoint(saved: Saved, memory: Mirror, write: Callable[[Step], None], logged: int) -> Steps:
     """Save what has changed. After it the log is only needed from behind the row ``logged``.
 
-    Raises what the database raises; then all of it has still to be saved.
+    Raises what ``write`` raises; then all of it has still to be saved.
     """
-    touched, saved.touched = saved.touched, {}
-    lost, saved.lost = saved.lost, {}
+    changed, saved.changed = saved.changed, {}
     try:
-        for step in _steps(saved, memory, touched, lost, logged):
-            if step is None:
-                yield 0.0
-            else:
-                saved.begin(step)
-                yield partial(database.save, step)
-                saved.end()
+        for step in _steps(saved, memory, changed, logged):
+            yield 0.0 if step is None else partial(write, step)
     except BaseException:
-        touched.update(saved.touched)
-        lost.update(saved.lost)
-        saved.touched, saved.lost = touched, lost
+        changed.update(saved.changed)
+        saved.changed = changed
         raise
 
 
 def _steps(
-    saved: Saved, memory: Mirror, touched: Dict[str, None], lost: Dict[int, str], logged: int
+    saved: Saved, memory: Mirror, changed: Dict[str, None], logged: int
 ) -> Iterator[Optional[Step]]:
     """Yield what is to be written, in steps; between them None, for others to have a turn."""
-    step = Step(saved.about)
-    until = time.perf_counter() + SLICE_SECONDS
-    for number, key in _changed(touched, lost):
+    first = saved.about.logged
+    step, until = Step(first), time.perf_counter() + SLICE_SECONDS
+    for key in changed:
         series = memory.find(key)
-        if number and (series is None or series.number != number):
-            saved.drop(step, number)
-        elif series is not None:
-            while series.seal_late(LATE_BLOCKS):
-                memory.note_late(series)
-                yield None
-            saved.add(step, series, key)
-            if number:
-                touched.pop(key, None)
+        while series is not None and series.seal_late(LATE_BLOCKS):
+            memory.note_late(series)
+            yield None
+        saved.add(step, key, series)
         if step.rows >= STEP_ROWS:
             yield step
-            step = Step(saved.about)
-            until = time.perf_counter() + SLICE_SECONDS
+            step, until = Step(first), time.perf_counter() + SLICE_SECONDS
         elif time.perf_counter() > until:
             yield None
             until = time.perf_counter() + SLICE_SECONDS
     yield step
-    first = saved.about.logged
     for part in range(1, LOG_PARTS + 1):
-        step = Step(saved.about._replace(logged=first + (logged - first) * part // LOG_PARTS))
-        yield step
-
-
-def _changed(touched: Dict[str, None], lost: Dict[int, str]) -> Iterator[Tuple[int, str]]:
-    """Yield the series that have lost points, with their numbers, then those that were put to."""
-    yield from lost.items()
-    for key in touched:  # not before: what was among the lost has been taken out of it
-        yield 0, key
+        yield Step(first + (logged - first) * part // LOG_PARTS)

@@ -10,7 +10,7 @@ import sqlite3
 from typing import Iterable, Iterator, List, Tuple
 from urllib.parse import quote
 
-from metricsd.durable.saved import Step
+from metricsd.durable.checkpoint import Saved, Step
 from metricsd.durable.tables import TABLES, About, Chunk, Row, log_bytes, log_row, with_checksum
 
 # Pages of the WAL from which a commit also brings it into the database, so that the next one begins
@@ -27,7 +27,7 @@ SYNCHRONOUS = {"always": "FULL", "everysec": "NORMAL", "never": "NORMAL"}
 # Pages of the file that are given back at a time: some milliseconds.
 FREE_PAGES = 256
 
-INSERT_LOG = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERT_LOG = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)"
 UPDATE_ABOUT = "REPLACE INTO about VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -56,53 +56,50 @@ def create(path: str, about: About) -> None:
 class Database:
     """A file that is whole. What raises leaves it as it was, and may be tried again."""
 
-    def __init__(self, path: str, about: About, last_logged: int) -> None:
+    def __init__(self, path: str, saved: Saved) -> None:
         """Open it for writing, with an empty WAL. Raises OSError, sqlite3.Error."""
         self.path = path
-        self.last_logged = last_logged  # the last id of the log
+        self.saved = saved  # what is in it
+        self.bytes = 0  # of it and its WAL, when something was last written
         self._suspect = False  # whether something may be in the WAL that was not committed
-        self.bytes = 0  # of the file and its WAL, when something was last written
-        self._connection = connect(path, "mode=rw")
-        try:
+        with contextlib.ExitStack() as undo:
+            self._connection = connect(path, "mode=rw")
+            undo.callback(self._connection.close)
             for setting in (
-                f"synchronous = {SYNCHRONOUS[about.fsync]}",
+                f"synchronous = {SYNCHRONOUS[saved.about.fsync]}",
                 f"wal_autocheckpoint = {WAL_PAGES}",
                 "journal_mode = WAL",
                 "temp_store = MEMORY",
             ):
                 self._connection.execute("PRAGMA " + setting)
-            self._connection.execute(UPDATE_ABOUT, about.row())
+            self._connection.execute(UPDATE_ABOUT, saved.about.row())
             self._empty_wal()
+            self._identities = self._look()
             self._wal = os.open(path + "-wal", os.O_RDWR)
-        except BaseException:
-            self._connection.close()
-            raise
-        self._identities = self._look()
+            undo.pop_all()
 
-    def write(self, chunks: List[Chunk]) -> None:
-        """Add chunks to the log and commit."""
-        rows = [log_row(number, chunk) for number, chunk in enumerate(chunks, self.last_logged + 1)]
-        if len(rows) == 1:  # the usual case; a statement alone is a transaction
-            with self._care():
-                self._connection.execute(INSERT_LOG, rows[0])
-        else:
-            with self._transaction():
-                self._connection.executemany(INSERT_LOG, rows)
-        self.last_logged += len(rows)
-        for chunk, row in zip(chunks, rows):
-            chunk.number, chunk.size = row[0], log_bytes(row)
+    def write(self, chunk: Chunk) -> None:
+        """Add a chunk to the log and commit."""
+        number = self.saved.last_logged + 1
+        row = log_row(number, chunk)
+        with self._care():  # a statement alone is a transaction
+            self._connection.execute(INSERT_LOG, row)
+        self.saved.last_logged = chunk.number = number
+        chunk.size = log_bytes(row)
 
     def save(self, step: Step) -> None:
         """Write a step of a checkpoint, and drop the rows of the log that are not needed then."""
-        with self._transaction():
+        with self._care():
+            self._connection.execute("BEGIN IMMEDIATE")
             many = self._connection.executemany
             many("DELETE FROM series WHERE id = ?", step.dropped_series)
             many("DELETE FROM blocks WHERE id = ?", step.dropped_blocks)
             many("REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?)", _summed("series", step.series))
             many("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", _summed("blocks", step.blocks))
-            self._connection.execute("DELETE FROM log WHERE id <= ?", (step.about.logged,))
-            self._connection.execute(UPDATE_ABOUT, step.about.row())
-        step.written = True
+            self._connection.execute("DELETE FROM log WHERE id <= ?", (step.logged,))
+            self._connection.execute(UPDATE_ABOUT, self.saved.about_after(step).row())
+            self._connection.execute("COMMIT")
+        self.saved.note(step)
 
     def shrink(self) -> bool:
         """Give back some of the pages that are free; return whether there are more."""
@@ -123,13 +120,6 @@ class Database:
             self._connection.close()
         finally:
             os.close(self._wal)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._care():
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield
-            self._connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def _care(self) -> Iterator[None]:

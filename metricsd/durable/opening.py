@@ -11,9 +11,9 @@ import sqlite3
 from typing import Iterator
 
 from metricsd.durable.database import Database, connect, create
-from metricsd.durable.reading import Damage, Reader
+from metricsd.durable.reading import Reader
 from metricsd.durable.salvage import finish, remove, salvage, set_aside, sync_folder
-from metricsd.durable.tables import About, FileError, Refused
+from metricsd.durable.tables import About, Damage, FileError, Refused
 from metricsd.durable.wal import Wal
 
 try:
@@ -40,7 +40,6 @@ class File:
         self._lock = lock
         self.database = database
         self.memory = reader.memory
-        self.saved = reader.saved
         self.log_bytes = reader.log_bytes
 
     def close(self) -> None:
@@ -70,7 +69,7 @@ def open_file(path: str, fsync: str, salvaging: bool) -> File:
                         logger.warning("%s: %s", path, line)
                 else:
                     reader.saved.about = reader.saved.about._replace(fsync=fsync)
-                    database = Database(path, reader.saved.about, reader.last_logged)
+                    database = Database(path, reader.saved)
                     undo.pop_all()
                     return File(lock, database, reader)
         return open_file(path, fsync, False)  # there is another one in its place

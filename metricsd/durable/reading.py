@@ -8,17 +8,18 @@ import sqlite3
 import sys
 from typing import Dict, Iterable, Iterator, List, Optional
 
-from metricsd.durable.saved import Saved
+from metricsd.durable.checkpoint import Kept, Saved
 from metricsd.durable.tables import (
     FORMAT,
     TABLES,
     About,
+    Damage,
     Refused,
     Row,
     is_whole,
     log_bytes,
     puts_of,
-)
+)  # fmt: skip
 from metricsd.store import Mirror, SavedSeries, Series, put_all, unseal
 
 # What SQLite, and what Python makes of it, raise of a broken file. Its words may be broken, too.
@@ -28,13 +29,6 @@ NOT_OURS = "it has no table of metricsd's; put a backup in its place, or choose 
 
 # Ids that are tried one by one behind a page that can't be read, which may lead to as many rows.
 SEEK_IDS = 50000
-
-
-class Damage(Exception):
-    """A file is not whole; the message, one line, says where."""
-
-    def __init__(self, where: object) -> None:
-        super().__init__(" ".join(str(where).split())[:200])  # SQLite may quote a whole table
 
 
 class Reader:
@@ -50,7 +44,6 @@ class Reader:
         self.memory = Mirror()
         self.saved = Saved(About("always"))
         self.rows = 0  # that were whole
-        self.last_logged = 0  # the last id of the log
         self.log_bytes = 0
 
     def read(self) -> None:
@@ -60,15 +53,17 @@ class Reader:
         """
         try:
             about = self._about()
-            if self._losses is None:
-                self._check_structure()
+            if self._losses is None:  # how its pages hang together, also those that nobody reads
+                (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+                if said != b"ok":
+                    raise Damage(said.decode("utf-8", "replace"))
             self._load_series(about)
             self._run_log()
         except UNREADABLE as error:
             raise Damage(error) from error
 
     def _about(self) -> Optional[About]:
-        """The row that says what must be there."""
+        """The row that says what must be there; None if that can't be told."""
         expected = {name.encode(): sql.encode() for name, sql in TABLES.items()}
         try:
             tables = dict(self._connection.execute("SELECT name, sql FROM sqlite_master"))
@@ -80,7 +75,7 @@ class Reader:
             return None
         whole = len(found) > 2 and is_whole("about", found)
         if whole and found[1] != FORMAT:
-            raise Refused(f"it has format {found[1]}; use a version that knows more than {FORMAT}")
+            raise Refused(f"it has format {found[1]}; use a version that knows that, not {FORMAT}")
         if not whole or any(tables.get(name) != sql for name, sql in expected.items()):
             self._damaged("what it says about itself")
             return None
@@ -88,39 +83,34 @@ class Reader:
         if order.decode() != sys.byteorder:
             raise Refused(f"it is from a {order.decode()}-endian machine; use it on such a one")
         self.saved.about = About(fsync.decode(), series, blocks, logged)
-        self.last_logged = logged
+        self.saved.last_logged = logged
         return self.saved.about
-
-    def _check_structure(self) -> None:
-        """Let SQLite check how its pages hang together, also those that nobody reads yet."""
-        for (said,) in self._connection.execute("PRAGMA quick_check(1)"):
-            if said != b"ok":
-                self._damaged(said.decode("utf-8", "replace"))
 
     def _load_series(self, about: Optional[About]) -> None:
         blocks: Dict[bytes, List[Row]] = {}  # by the key
+        found_series = found_blocks = last = 0
         for row in self._rows("blocks"):
             blocks.setdefault(row[1], []).append(row)
             self.saved.last_block = row[0]
-        counts = [0, sum(map(len, blocks.values()))]
-        last = 0
+            found_blocks += 1
         for last, name, count, points, sealed_to, rest, _ in self._rows("series"):
-            rows = sorted(blocks.pop(name, ()), key=lambda row: row[2])
+            found_series += 1
+            key, rows = name.decode(), sorted(blocks.pop(name, ()), key=lambda row: row[2])
             if len(rows) == count:
-                saved = [row[3] for row in rows], [row[2] for row in rows], sealed_to, unseal(rest)
-                series = self.memory.load(name.decode(), last, SavedSeries(*saved))
-                self.saved.blocks[last] = saved[0], [row[0] for row in rows]
+                sealed = [row[3] for row in rows]
+                all_of_it = SavedSeries(sealed, [row[2] for row in rows], sealed_to, unseal(rest))
+                series = self.memory.load(key, last, all_of_it)
+                self.saved.kept[key] = Kept(last, sealed, [row[0] for row in rows])
             else:
-                series = self._load_loosely(name.decode(), last, rows, rest)
+                series = self._load_loosely(key, last, rows, rest)
             if (len(rows), len(series)) != (count, points):
-                self._damaged(f"{points - len(series)} points of {name.decode()}")
-            counts[0] += 1
+                self._damaged(f"{points - len(series)} points of {key}")
         for number, (name, rows) in enumerate(blocks.items(), last + 1):
             self._damaged(f"the newest points of {name.decode()}")
             self._load_loosely(name.decode(), number, rows, b"")
-        if about is not None and counts != [about.series, about.blocks]:
-            found = f"{counts[0]} of {about.series} series, {counts[1]} of {about.blocks} blocks"
-            self._damaged(f"only {found} are there")
+        if about is not None and (found_series, found_blocks) != (about.series, about.blocks):
+            found = f"{found_series} of {about.series} series, {found_blocks} of {about.blocks}"
+            self._damaged(f"only {found} blocks are there")
 
     def _load_loosely(self, key: str, number: int, rows: List[Row], rest: bytes) -> Series:
         """Put what is left of a series point by point: blocks may overlap, and newer ones win."""
@@ -137,10 +127,11 @@ class Reader:
         """
         oldest: Optional[int] = None
         for row in self._rows("log"):
-            number, dropped_before = row[0], row[5]
-            if number != self.last_logged + 1:
-                self._damaged(f"what was put between rows {self.last_logged} and {number} of log")
-            self.last_logged = number
+            number, dropped_before = row[0], row[4]
+            if number != self.saved.last_logged + 1:
+                before = self.saved.last_logged
+                self._damaged(f"what was put between rows {before} and {number} of log")
+            self.saved.last_logged = number
             self.log_bytes += log_bytes(row)
             if dropped_before is not None:
                 oldest = dropped_before if oldest is None else max(oldest, dropped_before)
@@ -151,7 +142,7 @@ class Reader:
                 self._drop_before(oldest)
                 oldest = None
             put_all(self.memory, keys, values, timestamps)
-            self.saved.touched.update(names)
+            self.saved.changed.update(names)
         if oldest is not None:
             self._drop_before(oldest)
 

@@ -9,10 +9,9 @@ import os
 import shutil
 from typing import Callable, List
 
-from metricsd.durable.checkpoint import checkpoint
+from metricsd.durable.checkpoint import Saved, checkpoint
 from metricsd.durable.database import Database, connect, create
 from metricsd.durable.reading import Reader
-from metricsd.durable.saved import Saved
 from metricsd.durable.tables import About, Refused
 from metricsd.durable.wal import Wal
 
@@ -113,12 +112,9 @@ def _make_image(path: str, image: str, sound: str) -> None:
 
 def _write(reader: Reader, path: str, fsync: str) -> None:
     """Write all that has been read to a new file."""
-    saved, memory = Saved(About(fsync)), reader.memory
-    database = Database(path, saved.about, 0)
-    try:
-        saved.touched = {key: None for key, _ in memory.items()}
-        for work in checkpoint(saved, memory, database, 0):
+    saved = Saved(About(fsync))
+    saved.changed = {key: None for key, _ in reader.memory.items()}
+    with contextlib.closing(Database(path, saved)) as database:
+        for work in checkpoint(saved, reader.memory, database.save, 0):
             if callable(work):
                 work()
-    finally:
-        database.close()

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from itertools import chain, repeat
-from typing import Callable, Deque, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Callable, Deque, Iterator, List, Optional, Set, Tuple
 
 from metricsd.durable.checkpoint import checkpoint
 from metricsd.durable.opening import open_file
@@ -25,17 +25,17 @@ WAIT_FROM = 0.875
 # Bytes of the log up to which a checkpoint gives free pages back: they are not wanted soon.
 QUIET_BYTES = LOG_BYTES // 8
 
-# Puts in a row of the log, and so in one step of the loop when they are stored: half a millisecond.
-CHUNK_PUTS = 2000
-
-# Rows of the log in a commit at most: less than a MiB, with keys of some 30 bytes.
-COMMIT_CHUNKS = 10
+# Puts in a row of the log, and so in a commit, at most: some 100 KiB, as one of these takes as long
+# as ten turns, whatever is in it.
+CHUNK_PUTS = 5000
 
 # Seconds for which a commit waits at most for more puts.
 WAIT_SECONDS = 0.001
 
-# Seconds that the loop spends at a time on storing what has been written.
+# Seconds that the loop spends at a time on storing what has been written, and the puts after which
+# it looks at the clock.
 SLICE_SECONDS = 0.001
+SLICE_PUTS = 500
 
 # Seconds from a failure of the disk until it is tried again, with the next put; until then puts are
 # refused at once.
@@ -74,15 +74,14 @@ class DurableStore(Store):
         self._reactor = reactor
         self._fsync = fsync
         self._file = open_file(path, fsync, salvage)
-        self._memory, self._saved = self._file.memory, self._file.saved
+        self._memory, self._saved = self._file.memory, self._file.database.saved
         self._memory.limit(max_points)
         self._memory.on_late = lambda: self.on_late()  # whatever that is by then
         self.log_bytes = self._stored_bytes = self._file.log_bytes  # and those that memory has
-        self._stored = self._file.database.last_logged
-        self._gathered: Deque[Chunk] = deque()  # to be committed
+        self._stored = self._saved.last_logged
+        self._chunks: Deque[Chunk] = deque()  # not in memory yet; those that are written come first
         self._chunk: Optional[Chunk] = None  # the last of these, for more puts
-        self._committing: List[Chunk] = []  # in the thread
-        self._unstored: Deque[Chunk] = deque()  # written, and not in memory yet
+        self._writing: Optional[Chunk] = None  # the one in the thread
         self._pending = 0  # puts in all these
         self._puts_before = 0  # this turn
         self._waiting_since = 0.0
@@ -146,8 +145,8 @@ class DurableStore(Store):
         self._new = None
         chunk = self._chunk
         if chunk is None or len(chunk.keys) >= CHUNK_PUTS:
-            chunk = self._chunk = Chunk()
-            self._gathered.append(chunk)
+            chunk = self._gather(Chunk())
+            self._chunk = chunk
         chunk.keys += keys
         chunk.values += values
         chunk.timestamps += timestamps
@@ -174,12 +173,16 @@ class DurableStore(Store):
 
     def drop_before(self, oldest: int) -> Iterator[None]:
         """Drop every point before a timestamp, and every series that is then empty."""
-        before = self._saved.losses
-        yield from self._memory.drop_before(oldest, self._saved.lose)
-        if self._saved.losses > before:
+        lost: List[str] = []
+
+        def lose(key: str, series: Series) -> None:
+            self._saved.lose(key, series)
+            lost[:] = [key]
+
+        yield from self._memory.drop_before(oldest, lose)
+        if lost:
             self._new = None
-            self._gathered.append(Chunk(dropped_before=oldest))
-            self._chunk = None
+            self._gather(Chunk(oldest))
 
     def close(self) -> None:
         """Write what is left and let go of the file. Waits CLOSE_SECONDS for the disk."""
@@ -191,14 +194,20 @@ class DurableStore(Store):
         if not self._worker.close(CLOSE_SECONDS):
             logger.error("%s: the disk does not answer; the last puts may not be safe", self.path)
             return
-        for chunk in self._chunks():
+        for chunk in self._chunks:
             chunk.receipt.settle(None if chunk.number else self._refusal)
+
+    def _gather(self, chunk: Chunk) -> Chunk:
+        """Let a chunk wait for its commit; no more is added to the one before."""
+        self._chunks.append(chunk)
+        self._chunk = None
+        return chunk
 
     def _once_a_turn(self) -> None:
         """Second phase of a turn: store what the last commit has written, and begin another."""
-        if self._unstored:
+        if self._chunks and self._is_written(self._chunks[0]):
             self._store_written()  # first: who is told goes on, and may put
-        if self._gathered and not self._committing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+        if not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
             self._commit_soon()
         due = self.log_bytes >= SAVE_FROM * LOG_BYTES and self._reactor.now >= self._refused_until
         if due and not self._saving:
@@ -210,34 +219,33 @@ class DurableStore(Store):
 
         A commit costs as much as some ten turns, so all who are about to put should be in it.
         """
+        chunk = next((chunk for chunk in self._chunks if not chunk.number), None)
+        if chunk is None:
+            return
         if not self._waiting_since:
             self._waiting_since = self._reactor.now
         grown, self._puts_before = self.puts != self._puts_before, self.puts
-        enough = len(self._gathered) > 1 or self._reactor.now > self._waiting_since + WAIT_SECONDS
+        enough = chunk is not self._chunk or self._reactor.now > self._waiting_since + WAIT_SECONDS
         if grown and not enough:
             self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once
             return
         self._waiting_since = 0.0
-        count = min(len(self._gathered), COMMIT_CHUNKS)
-        self._committing = [self._gathered.popleft() for _ in range(count)]
-        if not self._gathered:
+        self._writing = chunk
+        if chunk is self._chunk:
             self._chunk = None
-        Task(self._reactor, self._commit(), self._worker)
+        Task(self._reactor, self._commit(chunk), self._worker)
 
-    def _commit(self) -> Steps:
+    def _commit(self, chunk: Chunk) -> Steps:
         """Write what has been gathered, in the thread."""
-        chunks = self._committing
         began = time.perf_counter()
         try:
-            yield lambda: self._file.database.write(chunks)
+            yield lambda: self._file.database.write(chunk)
         except Exception as error:
-            self._committing = []
-            self._refuse(chunks)
+            self._writing = None
             self._fail(error)
             return
-        self._committing = []
-        self._unstored += chunks
-        self.log_bytes += sum(chunk.size for chunk in chunks)
+        self._writing = None
+        self.log_bytes += chunk.size
         self.commits += 1
         self.commit_seconds += time.perf_counter() - began
         if self._failed:
@@ -246,38 +254,35 @@ class DurableStore(Store):
         if self._fsync == "everysec" and self._sync is None:
             self._sync = Task(self._reactor, self._sync_soon(), self._worker)
 
+    def _is_written(self, chunk: Chunk) -> bool:
+        """Whether it is in the file, and the thread has said so."""
+        return chunk.number > 0 and chunk is not self._writing
+
     def _store_written(self) -> None:
         """Let gets see what is safe, and say so; a little at a time."""
         until = time.perf_counter() + SLICE_SECONDS
-        while self._unstored:
+        while self._chunks and self._is_written(self._chunks[0]):
             if time.perf_counter() > until:
                 self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once
                 return
-            chunk = self._unstored[0]
+            chunk = self._chunks[0]
             self._store_some(chunk)
             if not chunk.keys:
-                self._unstored.popleft()
+                self._chunks.popleft()
                 chunk.receipt.settle()
 
     def _store_some(self, chunk: Chunk) -> None:
-        """Store the first puts of a chunk, as many as take a millisecond; maybe all."""
-        taken, _ = self._memory.put_many(chunk.keys, chunk.values, chunk.timestamps)
+        """Store the first puts of a chunk, as many as take half a millisecond; maybe all."""
+        keys, timestamps = chunk.keys[:SLICE_PUTS], chunk.timestamps[:SLICE_PUTS]
+        taken, _ = self._memory.put_many(keys, chunk.values, timestamps)
+        self._saved.changed.update(dict.fromkeys(keys))
         if self._new is not None:
-            self._new.difference_update(zip(chunk.keys[:taken], chunk.timestamps))
+            self._new.difference_update(zip(keys[:taken], timestamps))
         del chunk.keys[:taken], chunk.values[:taken], chunk.timestamps[:taken]
         self._pending -= taken
         if not chunk.keys:
-            self._saved.touched.update(dict.fromkeys(chunk.names))
             self._stored = chunk.number
             self._stored_bytes += chunk.size
-
-    def _refuse(self, chunks: Iterable[Chunk]) -> None:
-        """Tell whoever has put these that they are not stored."""
-        self._new = None
-        for chunk in chunks:
-            self._pending -= len(chunk.keys)
-            self.refused_puts += len(chunk.keys)
-            chunk.receipt.settle(self._refusal)
 
     def _fail(self, error: Exception) -> None:
         """The disk has failed: it has a pause, and what waits for it is refused."""
@@ -285,10 +290,12 @@ class DurableStore(Store):
         self.commit_failures += 1
         self._refused_until = self._reactor.now + RETRY_SECONDS
         logger.error("%s: puts are refused: %s", self.path, error, extra=REPEATS)
-        gathered = list(self._gathered)
-        self._gathered.clear()
-        self._chunk = None
-        self._refuse(gathered)
+        self._chunk = self._new = None
+        for chunk in [one for one in self._chunks if not one.number and one is not self._writing]:
+            self._chunks.remove(chunk)
+            self._pending -= len(chunk.keys)
+            self.refused_puts += len(chunk.keys)
+            chunk.receipt.settle(self._refusal)
 
     def _sync_soon(self) -> Steps:
         """For everysec: sync what has been committed, and try until that is done."""
@@ -307,7 +314,7 @@ class DurableStore(Store):
         size = self._stored_bytes
         database = self._file.database
         try:
-            yield from checkpoint(self._saved, self._memory, database, self._stored)
+            yield from checkpoint(self._saved, self._memory, database.save, self._stored)
             self.log_bytes -= size
             self._stored_bytes -= size
             self.checkpoints += 1
@@ -321,17 +328,15 @@ class DurableStore(Store):
     def _finish(self) -> None:
         """What is left to do when the loop has ended; in the thread, as the disk may hang."""
         database = self._file.database
-        self._saved.end()  # of a checkpoint that was cut short
         try:
-            left = [chunk for chunk in self._chunks() if not chunk.number]
-            if left:
-                database.write(left)
-            for chunk in self._chunks():
+            for chunk in self._chunks:
+                if not chunk.number:
+                    database.write(chunk)
                 while chunk.number > self._stored:
                     self._store_some(chunk)
             database.sync()
             until = time.perf_counter() + LAST_SAVE_SECONDS
-            steps = checkpoint(self._saved, self._memory, database, self._stored)
+            steps = checkpoint(self._saved, self._memory, database.save, self._stored)
             for work in chain(steps, repeat(database.shrink)):
                 if (callable(work) and work() is False) or time.perf_counter() > until:
                     break
@@ -340,15 +345,11 @@ class DurableStore(Store):
         finally:
             self._file.close()
 
-    def _chunks(self) -> Iterator[Chunk]:
-        """What is pending, in its order."""
-        return chain(self._unstored, self._committing, self._gathered)
-
     def _find_room(self, key: str, timestamp: int) -> Set[Tuple[str, int]]:
         """Count exactly. Raises StoreError if this would be one point too many."""
         has = self._memory.has
         if self._new is None:
-            points = chain.from_iterable(zip(one.keys, one.timestamps) for one in self._chunks())
+            points = chain.from_iterable(zip(one.keys, one.timestamps) for one in self._chunks)
             self._new = {point for point in points if not has(*point)}
         if (key, timestamp) not in self._new and not has(key, timestamp):
             if self._memory.room <= len(self._new):

@@ -7,15 +7,13 @@ itself, and the one row of ``about`` says how many others there must be.
 import struct
 import sys
 from array import array
-from collections import defaultdict
-from itertools import count
-from typing import Any, DefaultDict, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 from zlib import crc32
 
 from metricsd.store import OpenError, Receipt
 
 # Of the tables below and of what is in them. A file of another format is refused.
-FORMAT = 1
+FORMAT = 2
 
 # SQLite shows these with .schema, comments included. A file in which they differ is damaged.
 TABLES = {
@@ -49,10 +47,10 @@ TABLES = {
   checksum INTEGER NOT NULL    -- as in about
 )""",
     "log": """CREATE TABLE log (
-  -- What has been done since then: puts in their order, or a deletion. The ids leave no gap.
+  -- What has been done since then, a row a commit: puts in their order, or a deletion. The ids
+  -- leave no gap.
   id INTEGER PRIMARY KEY,
-  keys TEXT,                   -- each once, a line each
-  key_numbers BLOB,            -- of each put: which of these, from 0; in 2 bytes, or all in 4
+  keys TEXT,                   -- of each put, a line each
   timestamps BLOB,             -- of each put: in 4 bytes, unsigned, or all in 8
   "values" BLOB,               -- of each put: a float in 8 bytes
   dropped_before INTEGER,      -- instead of puts: all points before this timestamp were dropped
@@ -61,9 +59,6 @@ TABLES = {
 }
 
 Row = Tuple[Any, ...]
-
-# What numbers in the log are written as, if all fit in the first: see the module struct.
-NUMBER_CODES, TIMESTAMP_CODES = "HI", "Iq"
 
 # Of a row of the log beside its texts and blobs: its numbers, and what SQLite adds.
 ROW_BYTES = 32
@@ -77,12 +72,17 @@ class Refused(Exception):
     """A file is not opened; the message says why and what to do, but not which file."""
 
 
-class Chunk:
-    """Some puts, or a deletion: what makes a row of the log, and the receipt of it."""
+class Damage(Exception):
+    """A file is not whole; the message, one line, says where."""
 
-    __slots__ = (
-        "dropped_before", "keys", "names", "number", "receipt", "size", "timestamps", "values"
-    )  # fmt: skip
+    def __init__(self, where: object) -> None:
+        super().__init__(" ".join(str(where).split())[:200])  # SQLite may quote a whole table
+
+
+class Chunk:
+    """Some puts, or a deletion: a row of the log and a commit; and the receipt of it."""
+
+    __slots__ = ("dropped_before", "keys", "number", "receipt", "size", "timestamps", "values")
 
     def __init__(self, dropped_before: Optional[int] = None) -> None:
         self.keys: List[str] = []
@@ -90,9 +90,8 @@ class Chunk:
         self.timestamps: List[int] = []
         self.dropped_before = dropped_before
         self.receipt = Receipt()
-        self.names: List[str] = []  # the keys, each once; known as soon as the row has been made
         self.number = 0  # the id of the row, when it has been written
-        self.size = 0  # about how many bytes this is in the log
+        self.size = 0  # and about how many bytes it has
 
 
 class About(NamedTuple):
@@ -111,16 +110,17 @@ class About(NamedTuple):
 def log_row(number: int, chunk: Chunk) -> Row:
     """The row of a chunk. Raises ValueError for keys that can't be told apart or written."""
     if chunk.dropped_before is not None:
-        return with_checksum("log", number, None, None, None, None, chunk.dropped_before)
-    numbering: DefaultDict[str, int] = defaultdict(count().__next__)
-    key_numbers = _packed(list(map(numbering.__getitem__, chunk.keys)), NUMBER_CODES)
-    chunk.names = list(numbering)
-    text = "\n".join(chunk.names)
-    if text.count("\n") != len(chunk.names) - 1:
+        return with_checksum("log", number, None, None, None, chunk.dropped_before)
+    count = len(chunk.keys)
+    keys = "\n".join(chunk.keys)
+    if keys.count("\n") != count - 1:
         raise ValueError("a key has a line break")
-    timestamps = _packed(chunk.timestamps, TIMESTAMP_CODES)
-    values = struct.pack(f"{len(chunk.values)}d", *chunk.values)
-    return with_checksum("log", number, text, key_numbers, timestamps, values, None)
+    try:
+        timestamps = struct.pack(f"{count}I", *chunk.timestamps)  # quicker than an array
+    except struct.error:
+        timestamps = struct.pack(f"{count}q", *chunk.timestamps)
+    values = struct.pack(f"{count}d", *chunk.values)
+    return with_checksum("log", number, keys, timestamps, values, None)
 
 
 def log_bytes(row: Row) -> int:
@@ -130,40 +130,24 @@ def log_bytes(row: Row) -> int:
 
 def puts_of(row: Row) -> Tuple[List[str], List[float], List[int]]:
     """The puts in a row of the log, in their order: keys, values and timestamps."""
-    _, keys, key_numbers, timestamps, values, _, _ = row
-    names = keys.decode().split("\n")
-    puts = len(values) // struct.calcsize("d")
-    each = [names[number] for number in _unpacked(key_numbers, puts, NUMBER_CODES)]
-    return each, array("d", values).tolist(), _unpacked(timestamps, puts, TIMESTAMP_CODES)
-
-
-def _packed(numbers: List[int], codes: str) -> bytes:
-    """Numbers in as few bytes each as all of them fit in."""
-    try:
-        return struct.pack(f"{len(numbers)}{codes[0]}", *numbers)  # quicker than an array
-    except struct.error:
-        return struct.pack(f"{len(numbers)}{codes[1]}", *numbers)
-
-
-def _unpacked(data: bytes, count: int, codes: str) -> List[int]:
-    return array(codes[len(data) > count * struct.calcsize(codes[0])], data).tolist()
+    _, keys, timestamps, values, _, _ = row
+    code = "I" if len(timestamps) < len(values) else "q"
+    return keys.decode().split("\n"), array("d", values).tolist(), array(code, timestamps).tolist()
 
 
 def with_checksum(table: str, *fields: Any) -> Row:
-    """A row, given without its checksum."""
-    return (*fields, checksum(table, fields))
+    """A row, given without its checksum: CRC-32, with the table, so that none passes for another's.
 
-
-def is_whole(table: str, row: Row) -> bool:
-    """Whether a row, with texts as bytes, is as it was written."""
-    return bool(row[-1] == checksum(table, row[:-1]))
-
-
-def checksum(table: str, fields: Row) -> int:
-    """CRC-32 of the fields of a row, with its table, so that no row passes for that of another."""
+    A text may be given as the bytes that it is written as.
+    """
     parts = [table.encode()]
     for field in fields:
         if isinstance(field, str):
             field = field.encode()
         parts.append(field if isinstance(field, bytes) else b"%r" % field)
-    return crc32(b";".join(parts))
+    return (*fields, crc32(b";".join(parts)))
+
+
+def is_whole(table: str, row: Row) -> bool:
+    """Whether a row, with texts as bytes, is as it was written."""
+    return row == with_checksum(table, *row[:-1])
