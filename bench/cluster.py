@@ -32,6 +32,12 @@ from metricsd.cluster.links import Link  # noqa: E402
 from tests.shards import Shard, Shards, programs, shards, wait_until  # noqa: E402
 
 PUTTERS = 4
+
+# Seconds from a failover until the one that was killed starts again, as a replica, and from when
+# the cluster is whole until the next is killed: puts are acknowledged again by then.
+REPLACED_SECONDS = 1.0
+WHOLE_SECONDS = 2.0
+
 ACKS = ("primary", "replica")
 Table = List[Tuple[str, ...]]
 
@@ -109,13 +115,14 @@ def failovers(program: str, ack: str, count: int) -> Tuple[str, ...]:
                 killed = time.monotonic()
                 victim.kill()
                 wait_until(lambda: len(cluster.primaries) == 3)
-                time.sleep(1.0)
+                time.sleep(REPLACED_SECONDS)
+                victim.start()
+                wait_until(cluster.settled)
+                time.sleep(WHOLE_SECONDS)
                 last = max([at for putter in putters for at in putter.refused], default=killed)
                 refusals.append(max(last - killed, 0.0))
                 which = f"failover {number + 1} of {count}"
                 say(f"--ack {ack}: {which}, refused for {refusals[-1]:.1f} s")
-                victim.start()
-                wait_until(cluster.settled)
         refusals.sort()
         middle, most = refusals[len(refusals) // 2], refusals[-1]
         what = f"{count} primaries killed, `--ack {ack}`"

@@ -5,6 +5,7 @@ from typing import Any, Iterator, List, Tuple
 
 import pytest
 
+from metricsd.graphite.render import render
 from metricsd.protocol import Dispatcher, Session
 from metricsd.server import Parts, Server
 from metricsd.store import Answer, Memory, Series, StoreError
@@ -172,6 +173,27 @@ def test_random_scripts(seed: int) -> None:
             replies += say(session, piece)
             replies += all_of_it(store, session) + go_on(session)
         assert replies == b"".join(map(model.answer, requests))
+
+
+@pytest.mark.parametrize("target", ["m.*", "sumSeries(m.*)", "m.a", "m.{a,c}"])
+def test_graphs_of_what_has_to_be_waited_for(store: Elsewhere, target: str) -> None:
+    for number in range(50):
+        store.put("m.a", number, 1000 + 10 * number)
+        store.put("m.b", number, 1000 + 20 * number)
+        store.put("m.c", number, 1000 + 10 * number)
+    work = render(store, [target], 1000, 1500, 100, 2000.0)
+    at_once = render(store.memory, [target], 1000, 1500, 100, 2000.0)
+    with pytest.raises(StopIteration) as expected:
+        while True:
+            next(at_once)
+    waited = 0
+    with pytest.raises(StopIteration) as found:
+        while True:
+            if next(work) is not None:
+                store.answer()
+                waited += 1
+    assert waited
+    assert found.value.value == expected.value.value
 
 
 def test_others_are_served_meanwhile() -> None:

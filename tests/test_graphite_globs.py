@@ -15,7 +15,7 @@ from metricsd.store import Memory
 KEYS = ["a.b.c", "a.b", "a.bx.c", "a.by.d", "q", "aa", "host;x=a.b", "a.{.c"]
 
 
-def done(slices: Generator[None, None, Any]) -> Any:
+def done(slices: Generator[Any, None, Any]) -> Any:
     """The result of work that is done in steps."""
     while True:
         try:
@@ -109,7 +109,7 @@ def test_expand_gives_each_path_once() -> None:
 
 def test_the_index_comes_in_order_and_in_parts() -> None:
     keys = [f"k{number}" for number in range(KEYS_A_STEP + 1)]
-    parts = list(index(store_of(keys)))
+    parts: List[Any] = list(index(store_of(keys)))
     assert [len(part) for part in parts] == [KEYS_A_STEP, 1]
     assert [key for part in parts for key in part] == keys
 
@@ -141,5 +141,5 @@ def test_many_keys_are_walked_in_short_steps() -> None:
     assert len(found[0]) == 2_000
 
 
-def _noted(slices: Generator[None, None, Any], results: List[Any]) -> Generator[None, None, None]:
+def _noted(slices: Generator[Any, None, Any], results: List[Any]) -> Generator[None, None, None]:
     results.append((yield from slices))

@@ -3,9 +3,10 @@
 Owns the order in which that is done, and the bounds of a request. Does not know what functions do.
 """
 
-from typing import Any, Dict, Generator, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from metricsd.graphite.fetch import Request, fetch
+from metricsd.graphite.globs import Slices
 from metricsd.graphite.limits import (
     MAX_NAMES_CHARS,
     MAX_VALUES,
@@ -16,6 +17,7 @@ from metricsd.graphite.parameters import bind
 from metricsd.graphite.table import FUNCTIONS, inner_fold
 from metricsd.graphite.targets import Call, Path
 from metricsd.graphite.timeseries import TimeSeries, Work
+from metricsd.store import Answer
 
 # What has been evaluated, by what it was and in which range.
 Memory = Dict[Tuple[int, int, int, str], List[TimeSeries]]
@@ -88,7 +90,7 @@ def _argument(scope: Scope, argument: Any) -> Work[Any]:
     return argument
 
 
-def bounded(work: Work[Any], budget: "Budget") -> Generator[None, None, Any]:
+def bounded(work: Work[Any], budget: "Budget") -> Slices[Any]:
     """Do work, with a pause after each step. Raises RenderError when the budget is spent."""
     since = 0
     while True:
@@ -96,11 +98,14 @@ def bounded(work: Work[Any], budget: "Budget") -> Generator[None, None, Any]:
             done = next(work)
         except StopIteration as end:
             return end.value
+        if isinstance(done, Answer):
+            yield done
+            continue
         budget.spend(done)
         since += done
         if since >= VALUES_A_STEP:
             since = 0
-            yield
+            yield None
 
 
 class Budget:

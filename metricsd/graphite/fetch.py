@@ -7,12 +7,14 @@ not depend on when they are looked at; the first and the last are whole.
 """
 
 from collections import Counter
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from metricsd.graphite.globs import matching
 from metricsd.graphite.limits import MAX_SERIES_VALUES, RenderError
 from metricsd.graphite.timeseries import FOLDS, NAN, TimeSeries, Work
-from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Series, Store
+from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Answer, Series, Store
+
+Points = Tuple[Sequence[int], Sequence[float]]  # timestamps and values
 
 # A step of reading counts as the work for so many values, at least; it takes some 20 us.
 BLOCK_WORK = 200
@@ -42,11 +44,11 @@ def fetch(
     search = matching(request.store, pattern)
     while True:
         try:
-            next(search)
+            step = next(search)
         except StopIteration as end:
             keys = end.value
             break
-        yield BLOCK_WORK
+        yield BLOCK_WORK if step is None else step
     yield from _find_steps(request, keys)
     found = []
     for key in keys:
@@ -95,11 +97,20 @@ def sample_gaps(series: Series, start: int, until: int, gaps: Dict[int, int]) ->
     """Count the gaps between points in a range."""
     at = start - 1
     while at < min(until, series.newest):
-        (timestamps, _), at = series.after(at)
+        (timestamps, _), at = yield from _points_after(series, at)
         there = [timestamp for timestamp in timestamps if timestamp <= until]
         for gap, number in Counter(map(int.__sub__, there[1:], there)).items():
             gaps[gap] = gaps.get(gap, 0) + number
         yield BLOCK_WORK
+
+
+def _points_after(series: Series, at: int) -> Work[Tuple[Points, int]]:
+    """What ``series.after`` says; a store that is elsewhere has to be waited for."""
+    found = series.after(at)
+    if isinstance(found, Answer):
+        yield found
+        return found.result
+    return found
 
 
 def _fetch_one(
@@ -118,7 +129,7 @@ def _fetch_one(
     buckets: Dict[int, List[float]] = {}
     at = first - 1
     while at < min(end - 1, series.newest):
-        (timestamps, found), at = series.after(at)
+        (timestamps, found), at = yield from _points_after(series, at)
         for timestamp, value in zip(timestamps, found):
             if timestamp < end and value - value == 0:
                 buckets.setdefault((timestamp - first) // step, []).append(value)

@@ -8,7 +8,18 @@ Wildcards".
 import re
 from heapq import merge
 from itertools import islice
-from typing import Dict, Generator, Iterable, Iterator, List, NamedTuple, Set, TypeVar
+from typing import (
+    Dict,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    TypeVar,
+    Union,
+)
 
 from metricsd.graphite.limits import (
     KEYS_A_STEP,
@@ -17,10 +28,11 @@ from metricsd.graphite.limits import (
     MAX_VARIANTS,
     RenderError,
 )
-from metricsd.store import Store
+from metricsd.store import Answer, Store
 
 Result = TypeVar("Result")
-Slices = Generator[None, None, Result]  # yields where others may have their turn
+# Yields where others may have their turn, and what has to be waited for.
+Slices = Generator[Optional[Answer], None, Result]
 
 WILD = re.compile(r"[*?\[{]")
 BRACES = re.compile(r"\{([^{}]*)\}")
@@ -55,9 +67,12 @@ def matching(store: Store, pattern: str, most: int = MAX_SERIES) -> Slices[List[
     found: Set[str] = set()
     matches = re.compile(_regex(pattern) + r"\Z").match
     for keys in index(store):
+        if isinstance(keys, Answer):
+            yield keys
+            continue
         found.update(filter(matches, keys))
         _check(len(found), most, pattern)
-        yield
+        yield None
     return (yield from _in_order(found))
 
 
@@ -70,16 +85,19 @@ def find(store: Store, pattern: str) -> Slices[List[Node]]:
     branches: Set[str] = set()
     match = re.compile(_regex(pattern) + r"(?=(?P<more>\.)|\Z)").match
     for keys in index(store):
+        if isinstance(keys, Answer):
+            yield keys
+            continue
         for found in filter(None, map(match, keys)):
             (branches if found.group("more") else leaves).add(found.group())
         _check(len(leaves) + len(branches), MAX_NODES, pattern)
-        yield
+        yield None
     nodes = []
     for paths, leaf in ((branches, False), (leaves, True)):
         for path in (yield from _in_order(paths)):
             nodes.append(Node(path, leaf))
             if len(nodes) % KEYS_A_STEP == 0:
-                yield
+                yield None
     return nodes
 
 
@@ -91,17 +109,26 @@ def expand(store: Store, patterns: Iterable[str], leaves_only: bool = False) -> 
             if node.leaf or not leaves_only:
                 paths.add(node.path)
         _check(len(paths), MAX_NODES, pattern)
-        yield
+        yield None
     return (yield from _in_order(paths))
 
 
-def index(store: Store) -> Iterator[List[str]]:
-    """Yield all keys in the order of their first put, some at a time."""
-    items = store.items()
-    while True:
-        keys = [key for key, _ in islice(items, KEYS_A_STEP)]
-        if not keys:
-            return
+def index(store: Store) -> Iterator[Union[List[str], Answer]]:
+    """Yield all keys in the order of their first put, some at a time.
+
+    A store that is elsewhere has to be waited for in between. Raises StoreError if that is in vain.
+    """
+    keys: List[str] = []
+    for item in store.items():
+        if isinstance(item, Answer):
+            yield item
+            item.result  # noqa: B018 - raises
+            continue
+        keys.append(item[0])
+        if len(keys) == KEYS_A_STEP:
+            yield keys
+            keys = []
+    if keys:
         yield keys
 
 
@@ -114,7 +141,7 @@ def _in_order(paths: Set[str]) -> Slices[List[str]]:
         if not run:
             break
         runs.append(run)
-        yield
+        yield None
     ordered: List[str] = []
     merged = merge(*runs)
     while True:
@@ -122,7 +149,7 @@ def _in_order(paths: Set[str]) -> Slices[List[str]]:
         if not some:
             return ordered
         ordered += some
-        yield
+        yield None
 
 
 def _check(number: int, most: int, pattern: str) -> None:

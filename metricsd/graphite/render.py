@@ -49,11 +49,11 @@ def render(
             continue
         memory: Memory = {}
         expression = parse(target)
-        yield
+        yield None
         work = evaluate(Scope(request, start, until, "average", memory), expression)
         for one in (yield from bounded(work, budget)):
             results.append(_rendered(one, wanted))
-            yield
+            yield None
     return results
 
 

@@ -5,14 +5,16 @@ here, as that passes through arithmetic by itself; it becomes None when the answ
 """
 
 from math import gcd
-from typing import Callable, Dict, Generator, List, NamedTuple, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, Generator, List, NamedTuple, Sequence, Tuple, TypeVar, Union
 
 from metricsd.graphite.limits import MAX_NAME_CHARS, RenderError
+from metricsd.store import Answer
 
 Result = TypeVar("Result")
 
-# Work that yields how much it has done since it was last asked, in values.
-Work = Generator[int, None, Result]
+# Work that yields how much it has done since it was last asked, in values, and what has to be
+# waited for.
+Work = Generator[Union[int, Answer], None, Result]
 
 NAN = float("nan")
 
