@@ -4,7 +4,7 @@ Owns which option needs which part, and imports it only then. Does not know how 
 work, nor when the server begins and ends.
 """
 
-from typing import Any, Callable, Collection, Iterator
+from typing import Any, Callable, Collection, Iterator, Union
 
 from metricsd.counters import Counters
 from metricsd.loop import (
@@ -16,6 +16,7 @@ from metricsd.loop import (
     Task,
     open_tcp,
     open_tcp_and_udp,
+    open_unix,
 )
 from metricsd.protocol import Dispatcher
 from metricsd.store import Memory, Store
@@ -75,12 +76,23 @@ class Attachments:
         ``make_session`` makes one of put and get. Raises ListenError.
         """
         options = self._options
-        sockets = open_tcp(options.host, options.port)
-        yield Endpoint("put", sockets, make_session)
+        first: Any = None  # address where points can be put
+        for endpoint in self._put(make_session):
+            yield endpoint
+            first = first or endpoint.sockets[0].getsockname()
         if options.graphite is not None:
             yield from self._graphite(dispatcher.store)
         if options.http is not None:
-            yield self._http(dispatcher, sockets[0].getsockname())
+            yield self._http(dispatcher, first)
+
+    def _put(self, make_session: Callable[[], Session]) -> Iterator[Endpoint]:
+        """Where points are put and got, over TCP, on this machine, or both."""
+        options = self._options
+        if options.port is not None:
+            yield Endpoint("put", open_tcp(options.host, options.port), make_session)
+        if options.unix is not None:
+            sockets = open_unix(options.unix, int(options.unix_mode, 8))
+            yield Endpoint("unix", sockets, make_session)
 
     def _graphite(self, store: Store) -> Iterator[Endpoint]:
         """Where Graphite's lines come in, in streams and in datagrams."""
@@ -96,7 +108,7 @@ class Attachments:
         feed = DatagramFeed(intake, limit)
         yield Endpoint("graphite-udp", datagrams, lambda: feed, in_datagrams=True)
 
-    def _http(self, dispatcher: Dispatcher, put_address: Address) -> Endpoint:
+    def _http(self, dispatcher: Dispatcher, put_address: Union[Address, str]) -> Endpoint:
         """The window on the store; ``put_address`` is where points can be put."""
         from metricsd.http import HttpSession, Page, Site
 

@@ -5,6 +5,7 @@ row to OPTIONS, and use it where the server is put together.
 """
 
 import math
+import os
 import re
 import sys
 from types import SimpleNamespace
@@ -105,6 +106,13 @@ def _duration(value: Any) -> float:
     return value  # type: ignore[no-any-return]
 
 
+def _path(value: Any) -> str:
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError
+    return path
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
@@ -113,6 +121,17 @@ def _text(value: Any) -> str:
 
 def _on_or_off(value: Any) -> bool:
     return {"1": True, "0": False, True: True, False: False}[value]
+
+
+def _port_or_none(value: Any) -> Optional[int]:
+    return None if value in (None, "none") else PORT.parse(value)
+
+
+def _mode(value: Any) -> str:
+    text = f"{value:04o}" if isinstance(value, int) else value
+    if not re.match("0?[0-7]{3}$", text):
+        raise ValueError
+    return str(text)
 
 
 def _address(value: Any) -> Tuple[str, int]:
@@ -149,8 +168,11 @@ def _store(value: Any) -> str:
 
 DURATION = Kind(_duration, "a duration above 0, in seconds or like 90s, 15m, 24h or 7d")
 TEXT = Kind(_text, "text")
+PATH = Kind(_path, "the path of a file")
 FLAG = Kind(_on_or_off, "1 or 0")
 PORT = whole_number(0, 65535)
+PORT_OR_NONE = Kind(_port_or_none, "none or " + PORT.takes)
+MODE = Kind(_mode, "an octal mode of a file, such as 0660")
 ADDRESS = Kind(_address, "[HOST:]PORT, such as 8080, :8080 for every address, or [::1]:8080")
 NAMES = Kind(_names, "names of this machine with commas between them")
 STORE = Kind(_store, "memory, sqlite:PATH or valkey://HOST:PORT")
@@ -159,7 +181,13 @@ OPTIONS = (
     Option("host", LOOPBACK, TEXT, "HOST",
            "name or address to listen on; beyond this machine there is a warning, as there is no "
            "access control"),
-    Option("port", 8888, PORT, "PORT", "port to listen on; 0 takes any free one"),
+    Option("port", 8888, PORT_OR_NONE, "PORT",
+           "port to listen on; 0 takes any free one, none leaves TCP out"),
+    Option("unix", None, PATH, "PATH",
+           "a socket in the file system to listen on as well, for clients of this machine",
+           "nowhere"),
+    Option("unix_mode", "0600", MODE, "MODE",
+           "who may use that socket, as a mode of a file: 0660 lets the group in"),
     Option("graphite", None, ADDRESS, "[HOST:]PORT",
            "where Graphite's lines are taken, over TCP and UDP; nothing is ever said to a sender",
            "nowhere"),
@@ -218,6 +246,8 @@ def checked(given: Mapping[str, Any]) -> Any:
         keep = value is None and (option.default is None or name == "host")
         setattr(options, name, value if keep else option.parse(value))
     _check_store(options)
+    if options.port is None and options.unix is None:
+        raise OptionError("port", "is none, so nobody could connect: give unix PATH as well")
     return options
 
 

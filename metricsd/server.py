@@ -41,7 +41,7 @@ class Server:
     It takes the options of the command line that concern a server, as in
     ``Server("127.0.0.1", 0, max_points=10**6, retention="7d", store="sqlite:points.db")``; the
     table of them is in options.py. ``host`` may be None for every address of the machine; port 0
-    takes any that is free, see ``address``.
+    takes any that is free, see ``address``; port None opens none.
 
     Raises OptionError, a ValueError, for a value that an option does not take, TypeError for a name
     that is none; OpenError if the store can't be opened; ListenError, an OSError, if it can't
@@ -51,7 +51,7 @@ class Server:
     def __init__(
         self,
         host: Optional[str],
-        port: int,
+        port: Optional[int],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         parts: Parts = PLAIN,
@@ -93,7 +93,7 @@ class Server:
 
     @property
     def addresses(self) -> List[Tuple[str, int]]:
-        """Each host and port it listens on, as numbers; the host name may stand for several."""
+        """Each host and port of put and get, as numbers; the host name may stand for several."""
         listener = self._listeners.get("put")
         return [address[:2] for address in listener.addresses] if listener else []
 
@@ -172,7 +172,7 @@ class Server:
             self._reactor.turn(left)
 
 
-def run_server(host: Optional[str], port: int, **options: Any) -> None:
+def run_server(host: Optional[str], port: Optional[int], **options: Any) -> None:
     """Serve on an address until SIGINT or SIGTERM; ``options`` are those of Server.
 
     In a thread other than the main one, where Python allows no signal handlers, it serves until the
@@ -185,6 +185,6 @@ def run_server(host: Optional[str], port: int, **options: Any) -> None:
         server = Server(host, port, **options)
         with loop.stopped_by_signals(server.stop, server.wake_descriptor):
             with server:
-                loop.announce(server.addresses)
+                loop.announce(server._listeners.values())
                 server.serve_forever()
             logger.info("stopped")

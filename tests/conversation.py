@@ -3,7 +3,7 @@
 import random
 import socket
 import time
-from typing import Tuple
+from typing import Any, Tuple, Union
 
 SECONDS = 10.0  # a reply that takes longer is missing
 
@@ -36,14 +36,21 @@ def connect(port: int) -> "Conversation":
 class Conversation:
     """A client connection; ``ask`` sends, and returns as many whole replies as it is told."""
 
-    def __init__(self, address: Tuple[str, int], receive_buffer: int = 0) -> None:
+    def __init__(
+        self, address: Union[Tuple[str, int], str], receive_buffer: int = 0, tls: Any = None
+    ) -> None:
+        """Connect to a host and port, or to the path of a unix socket; ``tls`` is a context."""
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        if isinstance(address, str):
+            family = socket.AF_UNIX
+        self.socket: Any = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(SECONDS)
         try:
             self.socket.connect(address)
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
         except OSError:
             self.socket.close()
             raise

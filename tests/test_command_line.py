@@ -171,7 +171,7 @@ def test_a_bad_option_is_one_clear_line(
 def test_a_bad_option_ends_the_program() -> None:
     assert run("--port", "65536") == (
         2,
-        "metricsd: argument --port: takes a whole number from 0 to 65535, not '65536' "
+        "metricsd: argument --port: takes none or a whole number from 0 to 65535, not '65536' "
         "(see --help)\n",
     )
 

@@ -184,9 +184,9 @@ def test_the_core_stands_alone(tmp_path: Path) -> None:
     copy = tmp_path / "metricsd"
     copy.mkdir()
     (copy / "__init__.py").touch()
-    for name in ("loop", "store", "protocol"):
+    for name in ("loop", "store", "protocol", "client"):
         shutil.copytree(str(PACKAGE / name), str(copy / name))
-    for name in ("server", "attachments", "counters", "options", "upkeep", "version", "client"):
+    for name in ("server", "attachments", "counters", "options", "upkeep", "version"):
         shutil.copy(str(PACKAGE / (name + ".py")), str(copy))
     tests = tmp_path / "tests"
     tests.mkdir()

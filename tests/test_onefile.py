@@ -79,13 +79,13 @@ def test_run_server_is_a_function_at_the_top(path: Path) -> None:
 def test_it_holds_every_module_of_the_server_as_it_stands(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     found = sources(path)
-    for part in ("loop", "store", "protocol", "durable"):
+    for part in ("loop", "store", "protocol", "client", "durable"):
         for module in (PACKAGE / part).glob("*.py"):
             source = module.read_text(encoding="utf-8")
             assert source in text or "'''" in source
             assert "\n" + source in found.values()
             assert f"# {module.relative_to(ROOT).as_posix()}\n" in text
-    for name in ("server", "options", "upkeep", "version", "client", "__main__"):
+    for name in ("server", "options", "upkeep", "version", "__main__"):
         assert "\n" + (PACKAGE / (name + ".py")).read_text(encoding="utf-8") in found.values()
 
 

@@ -79,6 +79,26 @@ def test_the_command_that_starts_it(quick_path: Path) -> None:
         assert talk.ask(b"put k 1 %d\n" % time.time()) == b"ok\n\n"
 
 
+@pytest.mark.skipif(not shutil.which("nc"), reason="there is no nc here")
+def test_a_unix_socket(quick_path: Path) -> None:
+    (command,) = [block.split() for block in blocks("Guard it") if "--unix" in block]
+    command[0], path = sys.executable, str(quick_path / "metricsd.sock")
+    command[command.index("--unix") + 1] = path
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
+        assert process.stderr is not None
+        assert b"listening on unix:" in process.stderr.readline()
+        (talk,) = re.findall(r"`nc (-U) metricsd.sock`", section("Guard it"))
+        with subprocess.Popen(["nc", talk, path], stdin=-1, stdout=-1) as nc:
+            assert nc.stdin is not None
+            assert nc.stdout is not None
+            nc.stdin.write(b"put k 1 1\n")
+            nc.stdin.flush()
+            assert nc.stdout.readline() == b"ok\n"
+            nc.kill()
+        process.terminate()
+        assert process.wait(10) == 0
+
+
 @contextlib.contextmanager
 def fed() -> Iterator[Server]:
     with running(graphite=0) as server:

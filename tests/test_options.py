@@ -16,7 +16,9 @@ ROOT = Path(metricsd.__file__).parent.parent
 
 GOOD: Dict[str, List[Any]] = {
     "host": [("::1", "::1"), ("", "")],
-    "port": [("0", 0), ("65535", 65535), (8888, 8888)],
+    "port": [("0", 0), ("65535", 65535), (8888, 8888), ("none", None), (None, None)],
+    "unix": [("/a b", "/a b"), ("x.sock", "x.sock")],
+    "unix_mode": [("0660", "0660"), ("600", "600"), (0o666, "0666"), (0o7, "0007")],
     "max_connections": [("1", 1), (7, 7)],
     "max_line_bytes": [("1", 1), (65536, 65536)],
     "max_points": [("1000000", 10**6), (1, 1)],
@@ -33,7 +35,9 @@ GOOD: Dict[str, List[Any]] = {
 }  # fmt: skip
 
 BAD: Dict[str, List[Any]] = {
-    "port": ["65536", "-1", "http", "", 65536, -1, 1.5, None, True],
+    "port": ["65536", "-1", "http", "", 65536, -1, 1.5, True, "None"],
+    "unix": ["", 7, "a\0b"],
+    "unix_mode": ["", "rw", "0880", "01777", -1, 0o1777, 1.5],
     "max_connections": ["0", "many", 0, -1, "1.5"],
     "max_line_bytes": ["-5", 0],
     "max_points": ["0", "1e6", -1, 1e6, float("nan"), True],
@@ -165,7 +169,9 @@ def test_the_environment() -> None:
 
 
 def test_a_mistake_in_the_environment_names_the_variable() -> None:
-    with pytest.raises(OptionError, match=r"^METRICSD_PORT takes a whole number .*, not 'http'$"):
+    with pytest.raises(
+        OptionError, match=r"^METRICSD_PORT takes none or a whole number .*, not 'http'$"
+    ):
         from_environment({"METRICSD_PORT": "http"})
 
 

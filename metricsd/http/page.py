@@ -7,14 +7,15 @@ import base64
 import hashlib
 import html
 import re
+import shlex
 from pathlib import Path
-from typing import Tuple
+from typing import Tuple, Union
 
 FILE = Path(__file__).with_name("page.html")
 
 # Where the command for a first point goes, and the command. nc ends after a second of silence.
 PLACE = "FIRST_POINT"
-FIRST_POINT = 'echo "put cpu 12.5 $(date +%s)" | nc -w 1 {host} {port}'
+FIRST_POINT = 'echo "put cpu 12.5 $(date +%s)" | nc -w 1 {where}'
 
 # For the tab of a browser.
 ICON = (
@@ -27,11 +28,9 @@ ICON = (
 class Page:
     """One HTML file, whose only script and only style are known by their SHA-256."""
 
-    def __init__(self, put_address: Tuple[object, ...]) -> None:
-        """``put_address`` is where points are put: a host and a port, as sockets have them."""
-        host, port = put_address[:2]
-        every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # stand for every address of the machine
-        command = FIRST_POINT.format(host=every.get(str(host), host), port=port)
+    def __init__(self, put_address: Union[Tuple[object, ...], str]) -> None:
+        """``put_address`` is where points are put: a host and a port, or a path, as sockets say."""
+        command = FIRST_POINT.format(where=_where(put_address))
         source = FILE.read_text(encoding="utf-8")
         self.text = source.replace(PLACE, html.escape(command), 1).encode()
         script, style = (_digest(source, tag) for tag in ("script", "style"))
@@ -40,6 +39,15 @@ class Page:
             f"default-src 'self'; script-src {script}; style-src {style}; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
+
+
+def _where(address: Union[Tuple[object, ...], str]) -> str:
+    """An address as nc takes it."""
+    if isinstance(address, str):
+        return "-U " + shlex.quote(address)
+    host, port = address[:2]
+    every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # stand for every address of the machine
+    return f"{every.get(str(host), host)} {port}"
 
 
 def _digest(source: str, tag: str) -> str:

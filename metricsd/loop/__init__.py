@@ -10,6 +10,7 @@ from metricsd.loop.endpoints import (
     format_address,
     open_tcp,
     open_tcp_and_udp,
+    say_address,
 )
 from metricsd.loop.listener import Listener
 from metricsd.loop.logs import REPEATS, log_shown
@@ -25,12 +26,13 @@ from metricsd.loop.sessions import Session
 from metricsd.loop.sockets import close_socket
 from metricsd.loop.tasks import Pause, Steps, Task, Worker
 from metricsd.loop.timers import Timer
+from metricsd.loop.unix_sockets import open_unix
 from metricsd.loop.watches import READ, WRITE, Callback, Watch
 
 __all__ = [
     "READ", "REPEATS", "WRITE", "Address", "Callback", "Connection", "Datagrams", "Endpoint",
     "ListenError", "Listener", "Pause", "Reactor", "Ready", "Session", "Steps", "Task", "Timer",
     "Watch", "Worker", "announce", "bound_garbage_collection", "close_socket", "format_address",
-    "log_shown", "open_tcp", "open_tcp_and_udp", "raise_descriptor_limit", "share_the_lock",
-    "stopped_by_signals",
+    "log_shown", "open_tcp", "open_tcp_and_udp", "open_unix", "raise_descriptor_limit",
+    "say_address", "share_the_lock", "stopped_by_signals",
 ]  # fmt: skip

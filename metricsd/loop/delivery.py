@@ -54,9 +54,10 @@ class Delivery:
 def undelivered(sock: socket.socket) -> int:
     """How many bytes the other end's system has not acknowledged; 0 where that can't be told.
 
-    The request has this meaning for TCP sockets on Linux: tcp(7), SIOCOUTQ.
+    The request has this meaning for TCP sockets on Linux: tcp(7), SIOCOUTQ. What a unix socket has
+    sent is at the other end, and stays readable there.
     """
-    if fcntl is None:
+    if fcntl is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return 0
     try:
         (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))

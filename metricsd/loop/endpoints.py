@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 from itertools import product
-from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from metricsd.loop.sessions import Session
 from metricsd.loop.sockets import close_socket
@@ -53,6 +53,8 @@ class Endpoint(NamedTuple):
     sockets: List[socket.socket]
     make_session: Callable[[], Session]
     in_datagrams: bool = False  # each is a conversation of its own, without replies
+    protection: str = ""  # of what is said, in words, such as "with TLS"
+    guarded: bool = False  # nobody gets in who has not proved who it is
 
 
 def open_tcp(host: Optional[str], port: int) -> List[socket.socket]:
@@ -77,16 +79,34 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def announce(addresses: Iterable[Tuple[str, int]]) -> None:
+def say_address(address: Any) -> str:
+    """An address of the socket module, as format_address has it, or ``unix:/path``."""
+    return "unix:" + address if isinstance(address, str) else format_address(*address[:2])
+
+
+def announce(listeners: Iterable[Any]) -> None:
     """Tell in the log where a server listens, and who can get there."""
-    logger.info("listening on %s", " and ".join(format_address(*address) for address in addresses))
-    for host, _ in addresses:
-        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-            logger.warning(
-                "%s can be reached from other machines, and the protocol has no access control: "
-                "anyone who reaches it can read and write every metric",
-                host,
-            )
+    exposed: Dict[str, None] = {}  # a set, in order
+    for listener in listeners:
+        endpoint = listener.endpoint
+        what = "" if endpoint.name in ("put", "unix") else f"for {endpoint.name} "
+        where = " and ".join(map(say_address, listener.addresses))
+        logger.info("listening %s", f"{what}on {where} {endpoint.protection}".rstrip())
+        if not endpoint.guarded:
+            exposed.update((a[0], None) for a in listener.addresses if _from_elsewhere(a))
+    for host in exposed:
+        logger.warning(
+            "%s can be reached from other machines, and the protocol has no access control: "
+            "anyone who reaches it can read and write every metric",
+            host,
+        )
+
+
+def _from_elsewhere(address: Any) -> bool:
+    """Whether other machines get to an address of this one."""
+    if isinstance(address, str):  # a path
+        return False
+    return not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
 
 
 def _open(host: Optional[str], port: int, kinds: Iterable[Opener]) -> List[socket.socket]:

@@ -40,7 +40,7 @@ class Listener:
         has_room: Callable[[], bool],
         on_accept: Callable[[socket.socket, Address, Endpoint], None],
     ) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._sockets = endpoint.sockets
         self._reactor = reactor
         self._has_room = has_room
@@ -104,7 +104,7 @@ class Listener:
         try:
             self.accepted += 1
             client.setblocking(False)
-            self._on_accept(client, address, self._endpoint)
+            self._on_accept(client, address, self.endpoint)
         except OSError as error:
             logger.debug("%s: %s", address, error)
             close_socket(client)

@@ -5,7 +5,7 @@ Owns how a step looks as a line of text. Does not know how steps come about: it 
 
 from typing import Any, Callable, Dict, NamedTuple, Optional, TextIO, Tuple
 
-from metricsd.loop import format_address
+from metricsd.loop import say_address
 from metricsd.watch import steps
 from metricsd.watch.steps import LISTENER, WAKER, Cause, Point, ReadySocket, Step
 
@@ -212,7 +212,7 @@ def _row(point: Point) -> bytes:
 
 
 def _address(address: Tuple[Any, ...]) -> str:
-    return format_address(*address[:2])
+    return say_address(address)
 
 
 def _bytes(count: int) -> str:

@@ -9,7 +9,9 @@ import numbers
 import selectors
 import socket
 import time
-from typing import Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+from metricsd.client.sockets import connected, not_ready
 
 Value = Union[float, str]  # what float() takes
 Timestamp = Union[int, str]  # seconds; what int() takes
@@ -31,6 +33,9 @@ class ClientError(Exception):
 class Client:
     """A connection to a metrics server, open until ``close``; also a context manager.
 
+    ``host`` and ``port`` say where it is, or ``unix:PATH`` alone. ``tls`` is an ssl.SSLContext for
+    a server that speaks TLS, such as ssl.create_default_context(cafile="ca.pem").
+
     ``timeout`` is how many seconds the server may stay silent (None: as long as it likes). Every
     method, the constructor too, raises ClientError when it fails. After an error reply, or one with
     a malformed row, the connection goes on. After any other failure (a time-out, an end of file,
@@ -38,16 +43,24 @@ class Client:
     reply to an earlier request.
     """
 
-    def __init__(self, host: str, port: int, timeout: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: Optional[int] = None,
+        timeout: Optional[float] = None,
+        tls: Any = None,
+    ) -> None:
         self._timeout = timeout
+        self._not_ready = not_ready(tls)
         self._received = bytearray()
         if timeout is not None and timeout <= 0:
             raise ClientError(f"a timeout of {timeout!r} seconds is not positive")
         try:
-            self._socket = socket.create_connection((host, port), timeout)
+            self._socket = connected(host, port, timeout, tls)
         except (OSError, OverflowError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ClientError(f"cannot connect to {host}:{port}: {reason}") from error
+            where = host if port is None else f"{host}:{port}"
+            raise ClientError(f"cannot connect to {where}: {reason}") from error
 
     def __enter__(self) -> "Client":
         return self
@@ -145,9 +158,9 @@ class Client:
         if not self._received:
             self._socket.settimeout(0)
             try:
-                if not self._socket.recv(1, socket.MSG_PEEK):
+                if not self._socket.recv(1):
                     raise ConnectionError("the server closed the connection")
-            except BlockingIOError:
+            except self._not_ready:
                 return
             finally:
                 self._socket.settimeout(self._timeout)
@@ -172,16 +185,31 @@ class Client:
                         raise socket.timeout("timed out")
                     _, events = ready[0]
                     if events & selectors.EVENT_READ:
-                        self._receive()
+                        self._receive_ready()
                         answers += self._take_answers()
                     if events & selectors.EVENT_WRITE:
-                        outgoing = outgoing[self._socket.send(outgoing[:SEND_BYTES]) :]
+                        outgoing = outgoing[self._send_ready(outgoing[:SEND_BYTES]) :]
                         if not outgoing:
                             selector.modify(self._socket, selectors.EVENT_READ)
             if outgoing:
                 raise ConnectionError("the server answered what it had not been sent")
             self._socket.settimeout(self._timeout)
             return _errors(answers, len(lines))
+
+    def _receive_ready(self) -> None:
+        """Receive what there is, also what TLS has decrypted already, which no select sees."""
+        pending = getattr(self._socket, "pending", None)
+        with contextlib.suppress(*self._not_ready):
+            self._receive()
+            while pending is not None and pending():
+                self._receive()
+
+    def _send_ready(self, data: memoryview) -> int:
+        """Send as much as is taken without waiting; return how many bytes that is."""
+        try:
+            return self._socket.send(data)
+        except self._not_ready:
+            return 0
 
     def _take_answers(self) -> List[bytes]:
         """Take every whole reply that has been received, each without the blank line at its end."""
