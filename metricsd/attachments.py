@@ -110,7 +110,7 @@ class Attachments:
 
     def _http(self, dispatcher: Dispatcher, put_address: Union[Address, str]) -> Endpoint:
         """The window on the store; ``put_address`` is where points can be put."""
-        from metricsd.http import HttpSession, Page, Site
+        from metricsd.http import GraphiteApi, HttpSession, Page, Shares, Site
 
         store, reactor = dispatcher.store, self._reactor
 
@@ -120,6 +120,8 @@ class Attachments:
             return "store is full" if store.room <= 0 else store.trouble
 
         site = Site(Page(put_address), self._options.http_host, health, lambda: self.counters)
+        shares = Shares(lambda callback: reactor.call_later(0.0, callback))
+        GraphiteApi(store, self._wall_clock, shares).add_to(site.add)
         Task(reactor, close_overdue(self._connections, reactor))
         return Endpoint(
             "http",

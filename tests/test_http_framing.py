@@ -8,7 +8,13 @@ import pytest
 
 from metricsd.http.framing import MAX_BODY_BYTES, MAX_HEAD_BYTES, Framing
 from metricsd.http.messages import HttpError, Reply, Request, Work, text
-from metricsd.http.session import KEEP_ALIVE_SECONDS, REQUEST_SECONDS, ROOM_BYTES, HttpSession
+from metricsd.http.session import (
+    KEEP_ALIVE_SECONDS,
+    READING_SECONDS,
+    REQUEST_SECONDS,
+    ROOM_BYTES,
+    HttpSession,
+)
 from metricsd.store import Answer, StoreError
 from tests.conftest import Clock
 
@@ -164,11 +170,34 @@ class TestConnections:
         everything(session, [GET[20:]])
         assert session.deadline == clock.now + KEEP_ALIVE_SECONDS
 
-    def test_a_reply_may_take_its_time(self) -> None:
-        session = new()
+    def test_a_reply_may_take_its_time_as_long_as_it_is_read(self) -> None:
+        def endless(request: Request) -> Work:
+            yield b""
+            return Reply(200, "text/plain", iter(lambda: b"x" * 1000, b""))
+
+        clock = Clock()
+        session = new(endless, clock)
         session.receive(GET)
-        assert session.unfinished
-        assert session.deadline is None
+        for _ in range(10):
+            assert session.deadline == clock.now + READING_SECONDS
+            clock.now += READING_SECONDS - 1
+            session.replies()
+            session.go_on()
+
+    def test_what_is_forgotten_gives_back_what_it_holds_at_once(self) -> None:
+        ends: List[int] = []
+
+        def holding(request: Request) -> Work:
+            try:
+                yield b""
+            finally:
+                ends.append(1)
+            return text("")
+
+        session = new(holding)
+        session.receive(GET)
+        del session
+        assert ends == [1]
 
     def test_at_the_end_of_input_what_is_not_whole_is_dropped(self) -> None:
         session = new()

@@ -17,6 +17,9 @@ from metricsd.store import Answer
 Step = Union[bytes, Answer]
 Fields = List[Tuple[str, str]]
 
+# Parameters of a request: more than a hundred targets, at 1 us each.
+MAX_PARAMETERS = 1000
+
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -54,16 +57,20 @@ class Request(NamedTuple):
     @property
     def keeps_alive(self) -> bool:
         """Whether the client may send another one behind it."""
-        said = [word.strip().lower() for word in self.headers.get("connection", "").split(",")]
-        if self.version == "HTTP/1.0":
-            return "keep-alive" in said
-        return "close" not in said
+        said = self.headers.get("connection", "").split(",")
+        return self.version != "HTTP/1.0" and "close" not in [one.strip().lower() for one in said]
 
     def parameters(self) -> Dict[str, List[str]]:
-        """Those of the query, then those of a form in the body: every value of each name."""
-        pairs = parse_qsl(self.query, keep_blank_values=True)
+        """Those of the query, then those of a form in the body: every value of each name.
+
+        Raises HttpError if there are too many.
+        """
+        texts = [self.query]
         if self.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
-            pairs += parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True)
+            texts.append(self.body.decode("utf-8", "replace"))
+        if sum(text.count("&") + 1 for text in texts) > MAX_PARAMETERS:
+            raise HttpError(400, f"a request has at most {MAX_PARAMETERS} parameters")
+        pairs = [pair for text in texts for pair in parse_qsl(text, keep_blank_values=True)]
         found: Dict[str, List[str]] = {}
         for name, value in pairs:
             found.setdefault(name, []).append(value)

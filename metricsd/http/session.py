@@ -20,6 +20,10 @@ REQUESTS_A_TURN = 4
 REQUEST_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
 
+# Seconds in which a client has to take what has been said, before more is made: a reply that
+# nobody reads holds memory that others wait for.
+READING_SECONDS = 30.0
+
 # Answers a request; beside the work, it has the fields that every head gets.
 Answering = Callable[[Request], Work]
 
@@ -30,8 +34,8 @@ class HttpSession:
     """A client. It is ``unfinished`` as long as a reply is under way, or a request is whole."""
 
     __slots__ = (
-        "_answer", "_answering", "_clock", "_fields", "_framing", "_said", "_work", "deadline",
-        "over", "unfinished",
+        "_answer", "_answering", "_clock", "_fields", "_framing", "_replying", "_said", "_work",
+        "deadline", "over", "unfinished",
     )  # fmt: skip
 
     def __init__(self, answering: Answering, fields: Fields, clock: Callable[[], float]) -> None:
@@ -43,6 +47,7 @@ class HttpSession:
         self._work: Optional[Iterator[Step]] = None  # on the reply under way
         self._answer: Optional[Answer] = None  # that it waits for
         self._said = bytearray()
+        self._replying = False  # a request has been taken since the deadline was set for the next
         self.unfinished = False
         self.over = False  # the connection is to be closed once the replies are sent
         self.deadline: Optional[float] = clock() + REQUEST_SECONDS
@@ -74,6 +79,8 @@ class HttpSession:
     def go_on(self) -> None:
         """Work a little on the reply under way, or on the next requests."""
         requests = 0
+        if self._work is not None:
+            self.deadline = self._clock() + READING_SECONDS
         while len(self._said) < ROOM_BYTES:
             if self._work is None:
                 if requests == REQUESTS_A_TURN:
@@ -87,6 +94,7 @@ class HttpSession:
                 self._work = None
             elif not isinstance(step, bytes):
                 self._answer = step
+                self.deadline = None  # it is not the client who is late
                 return
             elif step:
                 self._said += step
@@ -110,13 +118,14 @@ class HttpSession:
             request = None if self.over else self._framing.take()
         except HttpError as error:
             self.over = True
-            return self._tell(error.reply, "GET", "HTTP/1.0")
+            return tell(error.reply, "GET", "HTTP/1.0", False, self._fields)
         if request is None:
             self._wait_for_more()
             return None
         self.over = not request.keeps_alive
-        self.deadline = None
-        return self._work_on(request)
+        self._replying = True
+        self.deadline = self._clock() + READING_SECONDS
+        return work_on(self._answering, request, self._fields)
 
     def _wait_for_more(self) -> None:
         """No request is whole."""
@@ -124,49 +133,58 @@ class HttpSession:
         if self._framing.wants_continue:
             self._framing.wants_continue = False
             self._said += CONTINUE
-        if self.deadline is None:  # a reply has been made
+        if self._replying:
+            self._replying = False
             seconds = REQUEST_SECONDS if self._framing.begun else KEEP_ALIVE_SECONDS
             self.deadline = self._clock() + seconds
 
-    def _work_on(self, request: Request) -> Iterator[Step]:
-        """Answer a request: the work, then the reply."""
-        try:
-            reply = yield from self._answering(request)
-        except HttpError as error:
-            reply = error.reply
-        except StoreError as error:
-            reply = HttpError(503, str(error)).reply
-        yield from self._tell(reply, request.method, request.version)
 
-    def _tell(self, reply: Reply, method: str, version: str) -> Iterator[Step]:
-        """The bytes of a reply. A body whose length nobody knows yet is sent in chunks."""
-        status, content_type, body, more_fields = reply
-        fields = [("Content-Type", content_type), *self._fields, *more_fields]
-        whole = isinstance(body, bytes)
-        chunked = not whole and version == "HTTP/1.1"
-        if whole:
-            fields.append(("Content-Length", str(len(body))))  # type: ignore[arg-type]
-        elif chunked:
-            fields.append(("Transfer-Encoding", "chunked"))
-        else:
-            self.over = True  # the end of the connection is the end of the body
-        yield head(status, fields, not self.over)
-        if method == "HEAD":
-            return
-        if isinstance(body, bytes):
-            yield from (body[at : at + ROOM_BYTES] for at in range(0, len(body), ROOM_BYTES))
-            return
-        yield from self._stream(body, chunked)
+# What follows knows no session: it is forgotten with it at once, and gives back what it holds.
 
-    def _stream(self, body: Iterator[Step], chunked: bool) -> Iterator[Step]:
-        """A body piece by piece. Raises ConnectionError, which ends it, if it can't be finished."""
-        try:
-            for piece in body:
-                if chunked and piece and isinstance(piece, bytes):
-                    yield b"%x\r\n%b\r\n" % (len(piece), piece)
-                else:
-                    yield piece
-        except StoreError as error:
-            raise ConnectionError(str(error)) from error
-        if chunked:
-            yield b"0\r\n\r\n"
+
+def work_on(answering: Answering, request: Request, fields: Fields) -> Iterator[Step]:
+    """Answer a request: the work, then the reply."""
+    try:
+        reply = yield from answering(request)
+    except HttpError as error:
+        reply = error.reply
+    except StoreError as error:
+        reply = HttpError(503, str(error)).reply
+    yield from tell(reply, request.method, request.version, request.keeps_alive, fields)
+
+
+def tell(
+    reply: Reply, method: str, version: str, keeps_alive: bool, every: Fields
+) -> Iterator[Step]:
+    """The bytes of a reply. A body whose length nobody knows yet is sent in chunks.
+
+    With HTTP/1.0, which knows no chunks, the end of the connection is the end of the body.
+    """
+    status, content_type, body, more_fields = reply
+    fields = [("Content-Type", content_type), *every, *more_fields]
+    chunked = not isinstance(body, bytes) and version == "HTTP/1.1"
+    if isinstance(body, bytes):
+        fields.append(("Content-Length", str(len(body))))
+    elif chunked:
+        fields.append(("Transfer-Encoding", "chunked"))
+    yield head(status, fields, keeps_alive)
+    if method == "HEAD":
+        return
+    if isinstance(body, bytes):
+        yield from (body[at : at + ROOM_BYTES] for at in range(0, len(body), ROOM_BYTES))
+    else:
+        yield from stream(body, chunked)
+
+
+def stream(body: Iterator[Step], chunked: bool) -> Iterator[Step]:
+    """A body piece by piece. Raises ConnectionError, which ends it, if it can't be finished."""
+    try:
+        for piece in body:
+            if chunked and piece and isinstance(piece, bytes):
+                yield b"%x\r\n%b\r\n" % (len(piece), piece)
+            else:
+                yield piece
+    except StoreError as error:
+        raise ConnectionError(str(error)) from error
+    if chunked:
+        yield b"0\r\n\r\n"

@@ -56,7 +56,7 @@ class Site:
     def answer(self, request: Request) -> Work:
         """Answer a request. Raises HttpError for one that can't be."""
         self._check_host(request.headers)
-        handlers = self._handlers.get(unquote(request.path))
+        handlers = self._handlers.get(unquote(request.path).rstrip("/") or "/")
         if handlers is None:
             raise HttpError(404, "there is nothing here; the page is at /")
         handler = handlers.get("GET" if request.method == "HEAD" else request.method)
