@@ -14,12 +14,13 @@ in some one or two minutes: the figure to look at on a machine that is busy.
 """
 
 import argparse
+import platform
 import select
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -163,8 +164,8 @@ def _fastest(turn: Callable[[], None], pairs: List[Pair], pipeline: int) -> floa
     return fastest / len(pairs) / pipeline * 1e6
 
 
-def print_instructions() -> int:
-    """Print the table of instructions; return the exit code."""
+def print_instructions(out: Optional[str]) -> int:
+    """Print the table of instructions, and write it to a folder; return the exit code."""
     reason = missing()
     if reason:
         print(reason)
@@ -177,7 +178,12 @@ def print_instructions() -> int:
         except (LoadError, OSError) as error:
             print(f"stages: {error}", file=sys.stderr)
             return 1
-    print("\n".join(["| user instructions a request | |", "|---|---:|", *rows]))
+    table = "\n".join(["| user instructions a request | |", "|---|---:|", *rows])
+    print(table)
+    if out:
+        python = f"Python {platform.python_version()}, {platform.machine()}"
+        text = f"# Instructions\n\n{python}\n\n{table}\n"
+        (Path(out) / "instructions.md").write_text(text, encoding="utf-8")
     return 0
 
 
@@ -205,7 +211,9 @@ def main() -> int:
     parser.add_argument(
         "--instructions", action="store_true", help="user instructions a request, by callgrind"
     )
-    return print_instructions() if parser.parse_args().instructions else print_stages()
+    parser.add_argument("--out", metavar="DIR", help="write these there as well")
+    options = parser.parse_args()
+    return print_instructions(options.out) if options.instructions else print_stages()
 
 
 if __name__ == "__main__":

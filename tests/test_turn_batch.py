@@ -138,3 +138,16 @@ def test_a_large_turn_is_run_in_several_blocks() -> None:
     arrivals = {n: b"put some.longer.name.of.a.key.%d 1 1\n" % n for n in range(3000)}
     _, replies = turns.turn(arrivals)
     assert set(replies.values()) == {OK} and len(replies) == turns.store.points == 3000
+
+
+@pytest.mark.parametrize(
+    "arrival",
+    [b"\n", b" \n", b"get a\n", b"get *\n", b"get nobody\n", b"got a\n", b"\xff\n", b"put a x 1\n"],
+)
+def test_a_line_that_comes_alone(arrival: bytes) -> None:
+    """It runs without the steps of an arrival of several, and leaves as little behind."""
+    turns, model = Turns(1, Memory()), Model()
+    for one in (b"put a 1 1\n", arrival, b"\n", arrival, b"put a 2 1\nget a\n"):
+        _, replies = turns.turn({0: one})
+        assert replies[0] == (model.stream(one) if one.strip() else WRONG_COMMAND)
+        assert turns.sessions[0].idle and turns.sessions[0].quiet

@@ -98,9 +98,15 @@ class Session:
     def run_alone(self, lines: bytes) -> None:
         """Run these whole lines one by one. An exception is kept, and ``replies`` raises it."""
         self._counts.bytes_in += len(lines)
-        self._lines_left = BytesIO(lines)
-        self.unfinished = True
+        only_line = lines.count(b"\n") == 1
         try:
+            outcome = self._run_line(lines) if only_line else b""
+            if outcome:  # the usual get: all is said to it, and nothing is left
+                self._request_seen = False
+                self.take(outcome, b"")
+                return
+            self._lines_left = NONE_LEFT if only_line else BytesIO(lines)
+            self.unfinished = True
             self.go_on()
         except Exception as error:
             self._failure = error
