@@ -24,7 +24,7 @@ PAGE = (PACKAGE / "OPERATING.md").read_text(encoding="utf-8")
 SECTIONS = [
     "Start it", "Supervise it", "Guard it", "Feed it", "See it", "Keep it", "Sizing",
     "Signals and log", "Counters and alarms", "Limits and refusals", "Grow past one machine",
-    "The client's commands",
+    "The client's commands", "All options",
 ]  # fmt: skip
 
 

@@ -23,6 +23,9 @@ from tests.test_layers import READING_LIST
 
 ROOT = Path(metricsd.__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATING = (ROOT / "metricsd" / "OPERATING.md").read_text(encoding="utf-8")
+WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
+LONGEST_README = 150  # lines
 
 
 def blocks(language: str) -> List[str]:
@@ -52,9 +55,13 @@ def test_the_dialogue(server: metricsd.Server) -> None:
 
 
 def test_the_python_examples() -> None:
-    run_server, client, embedded = blocks("python")
+    (client,) = blocks("python")
+    (embedded,) = re.findall("```python\n(.*?)```", OPERATING, re.DOTALL)
+    imported, called = re.findall(
+        r"`(from metricsd import run_server)` and `(run_server\(.*\))`", README
+    )[0]
     port = free_port()
-    program = run_server.replace("8888", str(port))
+    program = f"{imported}\n{called}".replace("8888", str(port))
     threading.Thread(target=exec, args=(program, {}), daemon=True).start()
     connect(port).socket.close()
     said = subprocess.check_output(
@@ -64,7 +71,7 @@ def test_the_python_examples() -> None:
     strictly = [sys.executable, "-X", "dev", "-W", "error", "-c"]  # it leaves no socket open
     process = subprocess.run([*strictly, embedded], cwd=str(ROOT), stderr=subprocess.PIPE)
     assert (process.returncode, process.stderr) == (0, b"")
-    for example in (run_server, client, embedded):
+    for example in (client, embedded):
         assert len([line for line in example.splitlines() if line]) <= 5
 
 
@@ -102,11 +109,17 @@ def test_the_limits_are_as_the_constants_are() -> None:
         ("MAX_SERIES", limits.MAX_SERIES, ""),
         ("MAX_VALUES", limits.MAX_VALUES, ""),
     ]:
-        assert f"`{name}`, {value:.10g} {unit}".strip() in README
+        assert f"`{name}`, {value:.10g} {unit}".strip() in OPERATING
 
 
-def test_the_map_names_every_file_once() -> None:
-    named = re.findall(r"^\| `([a-z_/]+(?:\.py|/))` \|", README, re.MULTILINE)
+def test_it_is_short() -> None:
+    assert README.count("\n") <= LONGEST_README
+
+
+def test_the_maps_name_every_file_once() -> None:
+    """The README those of the core, the walkthrough all others."""
+    named = core_files()
+    named += re.findall(r"^\| `([a-z_/]+(?:\.py|/))` \|", WALKTHROUGH, re.MULTILINE)
     package = ROOT / "metricsd"
     there = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
     there -= {name for name in there if name.endswith("__init__.py")} | {"version.py"}
@@ -118,10 +131,26 @@ def test_the_map_names_every_file_once() -> None:
     assert len(named) == len(set(named))
 
 
-def test_the_reading_order_is_that_of_the_core() -> None:
+def core_files() -> List[str]:
+    """In the order in which they are to be read."""
     core = README.split("The core is read in half an hour")[1].split("\n\n")[1]
-    named = re.findall(r"^\| `([a-z_/]+\.py)` \|", core, re.MULTILINE)
-    assert named == [name for name in READING_LIST if not name.endswith("__init__.py")]
+    return re.findall(r"`([a-z_/]+\.py)`", core)
+
+
+def test_the_reading_order_is_that_of_the_core() -> None:
+    assert core_files() == [name for name in READING_LIST if not name.endswith("__init__.py")]
+
+
+def test_its_links_lead_somewhere() -> None:
+    for name, anchor in re.findall(r"\]\(([\w./-]+)(?:#([\w-]+))?\)", README):
+        path = ROOT / name
+        assert path.exists()
+        if anchor:
+            titles = re.findall("^##* (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {
+                re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles
+            }
+            assert anchor in anchors
 
 
 def test_the_benchmark_table_is_the_committed_result() -> None:
@@ -138,7 +167,7 @@ def test_the_torture_table_is_from_the_committed_run() -> None:
     result = (ROOT / "bench" / "results" / "torture.md").read_text(encoding="utf-8").splitlines()
     table = README.split("## What it withstands")[1].split("## Read it")[0]
     rows = [line for line in table.splitlines() if line.endswith("held |")]
-    assert len(rows) >= 15
+    assert len(rows) == 5
     assert all(row in result for row in rows)
     assert not any("not held" in line for line in result)
 

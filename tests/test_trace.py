@@ -616,12 +616,3 @@ def test_without_the_option_nothing_is_traced() -> None:
         assert process.stderr is not None
         (line,) = process.stderr.read().decode().splitlines()
     assert line.endswith("metricsd INFO: stopped")
-
-
-def test_the_example_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = readme.split("## Watch it work")[1].split("```text\n")[1].split("```")[0]
-    with Traced() as traced, traced.client() as client:
-        traced.lines()
-        said = traced.told_of(client, b"put cpu 12.5 1503319740\nget cpu")
-    assert said == example.splitlines()

@@ -80,7 +80,7 @@ def test_nothing_is_quoted_by_hand() -> None:
         r"^<!-- (?:code|output|transcript) [^\n]+ -->\n```\w+\n.*?^```\n"
         r"|^<!-- table [^\n]+ -->\n(?:\|[^\n]*\n)+",
         "",
-        WALKTHROUGH,
+        WALKTHROUGH.partition("## 8. The files")[0],  # test_readme.py holds that map
         flags=re.MULTILINE | re.DOTALL,
     )
     assert len(QUOTED) >= 20
@@ -168,7 +168,7 @@ def talk_with(words: List[str]) -> None:
 def test_a_put_and_a_get_are_told_without_files() -> None:
     """What an ok is worth, and where it is kept, comes after how the loop works."""
     chapters = re.split(r"^## (?=\d\. )", WALKTHROUGH, flags=re.MULTILINE)
-    assert [chapter[0] for chapter in chapters[1:]] == list("1234567")
+    assert [chapter[0] for chapter in chapters[1:]] == list("12345678")
     for chapter in chapters[2:4]:
         found = re.findall(r"(?i)durab|sqlite|fsync|journal|\bdisks?\b", chapter)
         assert not found
