@@ -248,6 +248,7 @@ durability.pin = servers.pin = lambda *_: None
 durability.QUICK = durability.Settings(1, 0.05, (2000,), rewritten=5000, new_points=20000)
 durability.OTHERS_SECONDS = 0.1
 durability.SETTLING_SECONDS = 0.1
+durability.CHECKPOINT_ROUNDS = 1
 found = durability.servers()[:4]
 missing = servers.Peer("other", [], missing="get it somewhere")
 durability.servers = lambda: [*found, missing]
@@ -316,7 +317,9 @@ def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
     for how in ("killed", "closed"):
         assert re.search(rf"\| start with 2,000 points, {how} \| [\d.]+ s \|", table)
     assert re.search(r"\| on the disk a point, 20,000 gauges \| [\d.]+ bytes \|", table)
-    assert re.search(r"others' gets' p99.9 while .* \| [\d.]+ ms \|", table)
+    for where in ("and saved", "in memory"):
+        assert re.search(rf"p99.9 while .* put {where}, .* \| [\d.]+ ms \([\d. -]+\) \|", table)
+    assert "## Puts\n" in table and "## Starts, sizes and waits\n" in table
     written = in_small["durability"].folder / "durability.md"
     assert written.read_text(encoding="utf-8").strip() == table.strip()
 
