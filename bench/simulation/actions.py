@@ -4,9 +4,9 @@ Owns the details, which come from the number of an action. Does not know what ha
 """
 
 import errno
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Callable, Dict
 
-from simulation.clients import BULK_PUTS, Client
+from simulation.clients import BULK_PUTS, Client, Feeder, feed
 from simulation.dice import Dice
 from simulation.machine import FULL, SYNC_FAILS
 from simulation.network import Socket
@@ -25,139 +25,154 @@ CROWD = 150  # clients who come at once, if it is a large one
 FEW = 3  # and if it is not
 
 
-def _any(world: "World", action: Action) -> Optional[Client]:
-    world.clients = [client for client in world.clients if not client.left]
-    return world.clients[action.number % len(world.clients)] if world.clients else None
-
-
-def _connect(world: "World", action: Action, dice: Dice) -> None:
+def _connect(world: "World", dice: Dice) -> None:
     if world.listening.closed:
         return
-    number = len(world.sockets) + len(world.listening.backlog)
+    number = len(world.sockets) + len(world.listening.backlog) + len(world.feeding.backlog)
     sock = Socket(0, world.call, dice.choice(ROOMS))
-    client = Client(sock, dice.choice(ROOMS), world.model)
-    client.eager = dice.below(3) > 0
+    client = (Feeder if dice.one_in(6) else Client)(sock, dice.choice(ROOMS), world.model)
+    client.eager = client.eager or dice.below(3) > 0
     client.deaf = not client.eager and dice.one_in(4)
+    client.chatty = client.eager and dice.one_in(4)
     world.clients.append(client)
-    world.listening.backlog.append((sock, ("198.51.100.7", 40_000 + number)))
+    listening = world.listening
+    if isinstance(client, Feeder):
+        listening = world.feeding
+        world.feeders.append(client)
+    listening.backlog.append((sock, ("198.51.100.7", 40_000 + number)))
 
 
-def _crowd(world: "World", action: Action, dice: Dice) -> None:
-    for _ in range(CROWD if dice.one_in(4) else FEW):
-        _connect(world, action, dice)
-        _ask(world, dice, 1, world.clients[-1:])
+def _crowd(world: "World", dice: Dice) -> None:
+    _come(world, dice, CROWD if dice.one_in(4) else FEW)
 
 
-def _ask_some(world: "World", action: Action, dice: Dice) -> None:
-    _ask(world, dice, dice.choice([1, 1, 1, 2, 5, 20]), [_any(world, action)])
+def _come(world: "World", dice: Dice, count: int) -> None:
+    """So many connect, and ask at once."""
+    for _ in range(count):
+        _connect(world, dice)
+        for client in world.clients[-1:]:
+            _ask(world, client, dice, 1)
 
 
-def _bulk(world: "World", action: Action, dice: Dice) -> None:
-    _ask(world, dice, BULK_PUTS, [_any(world, action)])
+def _ask(world: "World", client: Client, dice: Dice, count: int) -> None:
+    if len(client.expected) < BULK_PUTS:
+        client.ask(dice, count, world)
+        world.push(client, MOST if client.eager else dice.choice([0, 3, 50, MOST]))
 
 
-def _ask(world: "World", dice: Dice, count: int, clients: Any) -> None:
-    for client in clients:
-        if client is not None and len(client.expected) < BULK_PUTS:
-            client.ask(dice, count, world)
-            world.push(client, MOST if client.eager else dice.choice([0, 3, 50, MOST]))
+def _ask_some(world: "World", client: Client, dice: Dice) -> None:
+    _ask(world, client, dice, dice.choice([1, 1, 1, 2, 5, 20]))
 
 
-def _push(world: "World", action: Action, dice: Dice) -> None:
-    client = _any(world, action)
-    if client is not None:
-        world.push(client, dice.choice(PIECES))
+def _bulk(world: "World", client: Client, dice: Dice) -> None:
+    _ask(world, client, dice, BULK_PUTS)
 
 
-def _read(world: "World", action: Action, dice: Dice) -> None:
-    client = _any(world, action)
-    if client is not None and not client.deaf:
+def _datagram(world: "World", dice: Dice) -> None:
+    if not world.datagrams.closed:
+        lines, puts = zip(*[feed(world, dice, world) for _ in range(1 + dice.below(3))])
+        datagram = b"".join(lines)
+        world.datagrams.waiting.append(datagram[:-1] if dice.one_in(2) else datagram)
+        world.in_datagrams += puts
+
+
+def _push(world: "World", client: Client, dice: Dice) -> None:
+    world.push(client, dice.choice(PIECES))
+
+
+def _read(world: "World", client: Client, dice: Dice) -> None:
+    if not client.deaf:
         world.read(client, dice.choice(PIECES + [MOST]))
 
 
-def _end(world: "World", action: Action, dice: Dice) -> None:
-    client = _any(world, action)
-    if client is not None:
-        client.end()
-        world.teller.act("ends", client.name)
+def _end(world: "World", client: Client, dice: Dice) -> None:
+    client.end()
+    world.teller.act("ends", client.name)
 
 
-def _leave(world: "World", action: Action, dice: Dice) -> None:
-    client = _any(world, action)
-    if client is not None:
-        client.leave()
-        world.teller.act("leaves", client.name)
+def _leave(world: "World", client: Client, dice: Dice) -> None:
+    client.leave()
+    world.teller.act("leaves", client.name)
 
 
-def _not_ready(world: "World", action: Action, dice: Dice) -> None:
-    client = _any(world, action)
-    if client is not None and world.idle_timeout is None:  # or else it may be taken for idle
+def _not_ready(world: "World", client: Client, dice: Dice) -> None:
+    if world.options.idle_timeout is None:  # or else it may be taken for idle
         client.socket.not_ready = True
 
 
-def _work(world: "World", action: Action, dice: Dice) -> None:
+def _work(world: "World", dice: Dice) -> None:
     world.work_in = dice.choice(CALLS)
     if not world.work_in:
         world.work()
 
 
-def _time(world: "World", action: Action, dice: Dice) -> None:
+def _time(world: "World", dice: Dice) -> None:
     if not world.stopping:
         world.clock.now += dice.choice(PAUSES)
 
 
-def _crash(world: "World", action: Action, dice: Dice) -> None:
-    if world.options.fsync is not None and world.crash_in < 0 and not world.stopping:
-        world.crash, world.crash_in = action, dice.choice(CALLS)
+def _crash(power_cut: bool) -> Callable[["World", Dice], None]:
+    def act(world: "World", dice: Dice) -> None:
+        if world.options.fsync is not None and world.crash_in < 0 and not world.stopping:
+            world.power_cut, world.crash_in = power_cut, dice.choice(CALLS)
+            world.luck = dice.seed
+
+    return act
 
 
-def _disk(world: "World", action: Action, dice: Dice) -> None:
-    world.disk.fault = FULL if action.kind == "disk full" else SYNC_FAILS
-    world.disk.room = dice.below(dice.choice(FREE_BYTES))
+def _disk(fault: str) -> Callable[["World", Dice], None]:
+    def act(world: "World", dice: Dice) -> None:
+        world.disk.fault, world.disk.room = fault, dice.below(dice.choice(FREE_BYTES))
+
+    return act
 
 
-def _descriptors(world: "World", action: Action, dice: Dice) -> None:
+def _descriptors(world: "World", dice: Dice) -> None:
     world.all_accepted = False
     world.listening.out_of_descriptors = not world.listening.out_of_descriptors
 
 
-def _refuse(world: "World", action: Action, dice: Dice) -> None:
+def _refuse(world: "World", dice: Dice) -> None:
     world.all_accepted = False
     world.selector.refusals = 1
 
 
-def _gone(world: "World", action: Action, dice: Dice) -> None:
+def _gone(world: "World", dice: Dice) -> None:
+    world.all_accepted = False
     world.listening.failures.append(errno.ECONNABORTED)
 
 
-def _no_select(world: "World", action: Action, dice: Dice) -> None:
-    world.select_fails = world.idle_timeout is None
+def _no_select(world: "World", dice: Dice) -> None:
+    world.select_fails = world.options.idle_timeout is None
 
 
-def _stop(world: "World", action: Action, dice: Dice) -> None:
+def _stop(world: "World", dice: Dice) -> None:
     if dice.one_in(4) and not world.stopping:
+        _come(world, dice, dice.choice([0, CROWD]))  # more than are accepted in a turn
         world.stop()
 
 
-ACTIONS: Dict[str, Callable[["World", Action, Dice], None]] = {
-    "connect": _connect,
-    "crowd": _crowd,
-    "ask": _ask_some,
-    "bulk": _bulk,
-    "push": _push,
-    "read": _read,
-    "end": _end,
-    "leave": _leave,
-    "not ready": _not_ready,
-    "work": _work,
-    "time": _time,
-    "kill": _crash,
-    "power cut": _crash,
-    "disk full": _disk,
-    "sync fails": _disk,
-    "descriptors": _descriptors,
-    "refuse": _refuse,
-    "gone": _gone,
-    "no select": _no_select,
-    "stop": _stop,
-}
+# What one client does, or meets with: any of those that are there.
+OF_CLIENTS: Dict[str, Callable[["World", Client, Dice], None]] = {
+    "ask": _ask_some, "bulk": _bulk, "push": _push, "read": _read,
+    "end": _end, "leave": _leave, "not ready": _not_ready,
+}  # fmt: skip
+OF_THE_WORLD: Dict[str, Callable[["World", Dice], None]] = {
+    "turn": lambda world, dice: None, "connect": _connect, "crowd": _crowd, "work": _work,
+    "time": _time, "kill": _crash(False), "power cut": _crash(True), "disk full": _disk(FULL),
+    "sync fails": _disk(SYNC_FAILS), "descriptors": _descriptors, "refuse": _refuse,
+    "gone": _gone, "datagram": _datagram, "no select": _no_select, "stop": _stop,
+}  # fmt: skip
+
+
+def act(world: "World", action: Action) -> None:
+    """Do it."""
+    dice = Dice(action.number)
+    if action.kind in OF_THE_WORLD:
+        OF_THE_WORLD[action.kind](world, dice)
+        return
+    there = [client for client in world.clients if not client.left]
+    world.clients = [client for client in world.clients if client.due or not client.left]
+    if there:
+        client = there[action.number % len(there)]
+        OF_CLIENTS[action.kind](world, client, dice)

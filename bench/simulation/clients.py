@@ -4,11 +4,14 @@ Owns the other end of a connection. Does not know when it does something: the wo
 """
 
 from collections import deque
-from typing import Callable, Deque, Optional
+from typing import TYPE_CHECKING, Deque, List, Tuple
 
 from simulation.dice import Dice
 from simulation.model import EVERY_KEY, Get, Model, Put, Request, promise
 from simulation.network import Socket
+
+if TYPE_CHECKING:
+    from simulation.world import World
 
 KEYS = ["cpu", "load", "ram", "dsk", "net"]
 LONG_KEY = "a.key.that.makes.large.replies." + "x" * 50
@@ -19,6 +22,8 @@ BAD_LINES = [
     b"GET cpu", b"get", b"get a b", b"put", b"put cpu 1", b"put cpu x 1", b"put cpu 1 1.5",
     b"put cpu 1 1 1", b"put \xff 1 1", b"*", b"got " + b"x" * 300,
 ]  # fmt: skip
+
+FEW = 6  # lines that a feeder sends at a time, at most
 
 EOF_EARLY = "the server closes a connection without a reason"
 
@@ -37,6 +42,8 @@ class Client:
         self.due = 0  # answers, when the server stops
         self.stalled = 0  # turns without a byte for or from it, though it is owed an answer
         self.moved = 0
+        self.active = 0.0  # when it last sent something, in seconds
+        self.chatty = False  # it goes on asking while the server stops
         self._in_room = in_room
         self._model = model
         self.outbox = bytearray()  # that is to be sent
@@ -56,11 +63,16 @@ class Client:
         return bool(self.expected) and self.expected[0].end <= self._pushed
 
     @property
+    def unwanted(self) -> bool:
+        """Whether it has been told that it is a stranger, and not been hung up on."""
+        return self.over and bool(self.answered) and not (self.socket.shut or self.left)
+
+    @property
     def whole_requests(self) -> int:
         """How many of those that are not answered have arrived."""
         return sum(request.end <= self._pushed for request in self.expected)
 
-    def ask(self, dice: Dice, count: int, world: "Now") -> bytes:
+    def ask(self, dice: Dice, count: int, world: "World") -> bytes:
         """Ask so much more; return it. Of BULK_PUTS each is of the same key."""
         asked = b""
         for _ in range(count):
@@ -72,7 +84,7 @@ class Client:
         self.outbox += asked
         return asked
 
-    def push(self, most: int) -> bytes:
+    def push(self, most: int, now: float) -> bytes:
         """Send some of what is asked, as far as the kernel takes it."""
         sock = self.socket
         if sock.closed or self.left:
@@ -81,6 +93,8 @@ class Client:
         sock.inbound += data
         del self.outbox[: len(data)]
         self._pushed += len(data)
+        if data:
+            self.active = now
         return data
 
     def end(self) -> None:
@@ -93,7 +107,7 @@ class Client:
         self.left = self.socket.reset = True
         self.expected.clear()
 
-    def read(self, most: int, world: "Now") -> bytes:
+    def read(self, most: int, world: "World") -> bytes:
         """Read, and check what the replies are."""
         sock = self.socket
         if sock.reset:
@@ -109,17 +123,19 @@ class Client:
             self._on_end(world)
         return data
 
-    def _on_end(self, world: "Now") -> None:
+    def _on_end(self, world: "World") -> None:
         """The server says no more."""
         free = self.socket.refused or world.stopping
-        idle = world.idle_timeout is not None and not self.owed
+        timeout = world.options.idle_timeout
+        silent = timeout is not None and world.clock.now >= self.active + timeout
+        idle = silent and not self.owed
         promise(free or idle or self.over or self.ended, EOF_EARLY)
         done = free or not self.owed or self.over
         promise(done, "the end of input is taken for a close: a request is not answered")
         self.left = True
         self.expected.clear()
 
-    def _line(self, dice: Dice, bulk: bool, world: "Now") -> bytes:
+    def _line(self, dice: Dice, bulk: bool, world: "World") -> bytes:
         """One more request."""
         self._order += 1
         kind = 0 if bulk else dice.below(40)
@@ -127,7 +143,7 @@ class Client:
         if kind < 26:
             put = Put(*here)
             put.key = LONG_KEY if bulk else dice.choice(KEYS)
-            put.seconds = world.now
+            put.seconds = world.clock.now
             put.timestamp = world.timestamp(dice, bulk)
             put.value = world.next_value()
             self._model.add(put)
@@ -145,7 +161,7 @@ class Client:
             return b"POST /metrics HTTP/1.1"
         return dice.choice(BAD_LINES)
 
-    def _take_replies(self, world: "Now") -> None:
+    def _take_replies(self, world: "World") -> None:
         while True:
             end = self._received.find(b"\n\n") + 2
             if end < 2:
@@ -158,7 +174,7 @@ class Client:
             world.step += 1
             self._check(self.expected.popleft(), reply, world)
 
-    def _check(self, request: Request, reply: str, world: "Now") -> None:
+    def _check(self, request: Request, reply: str, world: "World") -> None:
         if isinstance(request, Get):
             promise(reply.startswith("ok\n"), f"a get is answered with {reply!r:.60}")
             self._model.check(request, reply[3:-1].splitlines(), world.step)
@@ -173,13 +189,53 @@ class Client:
         request.told = request.told or world.step
 
 
-class Now:
-    """What a client knows of the world."""
+class Feeder(Client):
+    """One that sends lines of Graphite's; nothing is ever said to it."""
 
-    step = 0
-    now = 0.0
-    stopping = False
-    idle_timeout: Optional[float] = None
-    timestamp: Callable[[Dice, bool], int]
-    next_value: Callable[[], float]
-    may_refuse: Callable[[Put, str], bool]
+    def __init__(self, sock: Socket, in_room: int, model: Model) -> None:
+        super().__init__(sock, in_room, model)
+        self.eager = True
+        self.lines: List[Put] = []
+        self._taken = 0  # of these
+
+    def ask(self, dice: Dice, count: int, world: "World") -> bytes:
+        """Send so many lines; a bad one among them is passed over."""
+        if self.ended or self.left:
+            return b""
+        for _ in range(min(count, FEW)):
+            line, put = feed(self, dice, world)
+            self.outbox += line
+            self._asked += len(line)
+            put.end = self._asked
+            self.lines.append(put)
+        return b""
+
+    def read(self, most: int, world: "World") -> bytes:
+        """See whether the server closes."""
+        self.left = self.left or self.socket.reset or self.socket.shut
+        return b""
+
+    @property
+    def whole_requests(self) -> int:
+        """How many lines have arrived."""
+        return sum(put.end <= self._pushed for put in self.lines)
+
+    def taken(self) -> List[Put]:
+        """The lines that the server has received since this was asked last."""
+        done = self._pushed - len(self.socket.inbound)
+        first = self._taken
+        while self._taken < len(self.lines) and self.lines[self._taken].end <= done:
+            self._taken += 1
+        return self.lines[first : self._taken]
+
+
+def feed(sender: object, dice: Dice, world: "World") -> Tuple[bytes, Put]:
+    """One line, now and then with a bad one before it, and what it puts."""
+    put = Put(sender, 0, world.step)
+    put.key = dice.choice(KEYS)
+    put.seconds = world.clock.now
+    put.timestamp = world.timestamp(dice, True)
+    put.value = world.next_value()
+    world.model.add(put)
+    bad = b"cpu one 1\n" if dice.one_in(8) else b""
+    return bad + b"%s %d %d\n" % (put.key.encode(), put.value, put.timestamp), put

@@ -15,6 +15,7 @@ class Dice:
     """Numbers from a seed."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self._state = (seed * 2 + 1) * FACTOR & MASK
         self.number()
 

@@ -10,11 +10,13 @@ from unittest import mock
 
 from removal import without
 
+from metricsd.durable import store
 from metricsd.durable.checkpoint import Saved
 from metricsd.durable.database import Database
 from metricsd.durable.reading import Reader
 from metricsd.durable.store import DurableStore
 from metricsd.durable.wal import Wal
+from metricsd.graphite import DatagramFeed, Intake
 from metricsd.loop import Connection, Listener, Reactor, Watch
 from metricsd.loop.delivery import Delivery
 from metricsd.loop.timers import Timers
@@ -113,6 +115,36 @@ MUTATIONS = [
              "step.kept[key] = ", "step.series = step.series[1:]; step.kept[key] = "),
     Mutation("a start that forgets what to save", Reader, "_run_log",
              "self.saved.changed.update(names)"),
+    # Those of a second look, which the world had to be made stricter for, half of them.
+    Mutation("idle though it is active", Connection, "answer",
+             "self.last_active = self._reactor.now"),
+    Mutation("a stranger who may stay", Connection, "_wait_for_next",
+             "self._input_ended or session.over", "self._input_ended"),
+    Mutation("a stop without an end", Connection, "end_input", "self._ending = True"),
+    Mutation("clients dropped at a stop", Server, "_finish", "listener.accept_waiting()"),
+    Mutation("more clients than may be", Listener, "_accept", "if not self._has_room():",
+             "if False:"),
+    Mutation("a delivery that is not cancelled", Delivery, "cancel", "self._timer.cancel()"),
+    Mutation("the first receipt for all", Outcomes, "pending", "self._receipts[-1].settled",
+             "self._receipts[0].settled"),
+    Mutation("replies out of order", Outcomes, "take_words", "break", "continue"),
+    Mutation("a short way while it waits", Session, "replies",
+             "self.unfinished or self.waiting or self.over", "self.unfinished or self.over"),
+    Mutation("the rest of a block dropped", Session, "_step",
+             "self._put_off(lines_behind(block, taken))"),
+    Mutation("room never given back", DurableStore, "_fail", "self._pending -= len(chunk.keys)"),
+    Mutation("refused, and nobody is told", DurableStore, "_fail",
+             "chunk.receipt.settle(self._refusal)"),
+    Mutation("what was put is not saved", DurableStore, "_store_some",
+             "self._saved.changed.update(dict.fromkeys(keys))"),
+    Mutation("a log that stays full", DurableStore, "_save", "self.log_bytes -= size"),
+    Mutation("one checkpoint and no more", DurableStore, "_save", "self._saving = False"),
+    Mutation("one sync and no more", DurableStore, "_sync_soon", "self._sync = None"),
+    Mutation("a failed checkpoint that forgets", store, "checkpoint",
+             "saved.changed = changed"),
+    Mutation("lines dropped behind a bad one", Intake, "run", "self._blocks.append((block, now))"),
+    Mutation("a datagram without its end", DatagramFeed, "receive", 'else data + b"\\n"',
+             "else data"),
     # What the first runs found in the server itself, done again.
     Mutation("a commit begun before what is written is stored", DurableStore, "_once_a_turn",
              STORE_FIRST, COMMIT_FIRST),
@@ -120,4 +152,6 @@ MUTATIONS = [
              HEADER_PADDED, HEADER_AS_IT_IS),
     Mutation("a WAL that is a header and no more", Wal, "has_frames", "self.size > HEADER.size",
              "self.size > 0"),
+    Mutation("idle though it is not listened to", Connection, "idle",
+             "self._listening and not self._outbox", "not self._outbox"),
 ]  # fmt: skip

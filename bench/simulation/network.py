@@ -107,27 +107,11 @@ class Socket:
             raise failure(errno.ECONNRESET)
 
 
-class Sender:
-    """The end of a pair of sockets that the waker writes to."""
-
-    def __init__(self, receiver: Socket) -> None:
-        self._receiver = receiver
-        self.closed = False
-
-    def fileno(self) -> int:
-        return -1 if self.closed else FIRST_DESCRIPTOR
-
-    def setblocking(self, flag: bool) -> None:
-        assert not flag
-
-    def send(self, data: bytes) -> int:
-        if len(self._receiver.inbound) >= PIPE_BYTES:
-            raise BlockingIOError
-        self._receiver.inbound += data
-        return len(data)
-
-    def close(self) -> None:
-        self.closed = True
+def pair(call: SystemCall) -> Tuple[Socket, Socket]:
+    """Two sockets; what is sent to the first arrives at the second, before any world notices."""
+    sender, receiver = Socket(0, lambda: None, PIPE_BYTES), Socket(0, call)
+    sender.outbound = receiver.inbound
+    return sender, receiver
 
 
 class Listening(Socket):
@@ -162,6 +146,24 @@ class Listening(Socket):
 
     def ready(self, events: int) -> int:
         return events & (READ if self.backlog else 0)
+
+
+class Datagrams(Listening):
+    """A socket to which datagrams come; what it holds when it is closed is lost."""
+
+    def __init__(self, number: int, call: SystemCall) -> None:
+        super().__init__(number, call)
+        self.waiting: Deque[bytes] = deque()
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self._begin()
+        if not self.waiting:
+            raise BlockingIOError
+        self.moved += 1
+        return self.waiting.popleft()[:size]
+
+    def ready(self, events: int) -> int:
+        return events & (READ if self.waiting else 0)
 
 
 class Selector(selectors.BaseSelector):

@@ -14,9 +14,9 @@ STEPS = 300
 # what is left meets more often.
 OFTEN = {"turn": 90, "ask": 40, "read": 16, "connect": 8}
 SOMETIMES = {
-    "push": 12, "work": 24, "time": 10, "bulk": 2, "end": 2, "leave": 2, "not ready": 3, "kill": 2,
-    "power cut": 2, "disk full": 3, "sync fails": 3, "descriptors": 2, "refuse": 1, "gone": 1,
-    "crowd": 1, "stop": 1, "no select": 1,
+    "push": 12, "work": 24, "time": 10, "bulk": 3, "end": 2, "leave": 2, "not ready": 3, "kill": 2,
+    "power cut": 2, "disk full": 3, "sync fails": 4, "descriptors": 2, "refuse": 1, "gone": 1,
+    "crowd": 1, "stop": 1, "no select": 1, "datagram": 4,
 }  # fmt: skip
 
 
@@ -38,6 +38,7 @@ class Options(NamedTuple):
     retention: Optional[float]
     log_bytes: int
     wal_pages: int
+    chunk_puts: int
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in zip(self._fields, self))
@@ -62,6 +63,7 @@ def write(seed: int, steps: int = STEPS) -> Script:
         retention=dice.choice([None, None, None, 30.0]),
         log_bytes=dice.choice([8 * 1024 * 1024, 2000, 4000]),
         wal_pages=dice.choice([1024, 16]),
+        chunk_puts=dice.choice([2000, 4]),
     )
     bag = [kind for kind, times in OFTEN.items() for _ in range(times * (1 + dice.below(3)))]
     for kind, times in SOMETIMES.items():

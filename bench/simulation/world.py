@@ -23,17 +23,26 @@ from metricsd import upkeep
 from metricsd.attachments import Attachments
 from metricsd.durable import DurableStore, database
 from metricsd.durable import store as durable
+from metricsd.graphite import DatagramFeed, Feed, Intake
 from metricsd.loop import Connection, Endpoint, Reactor, connection, delivery
 from metricsd.server import Parts, Server
 from metricsd.store import Memory, Store
-from simulation.actions import ACTIONS, CROWD, MOST
-from simulation.clients import OLD_TIMES, Client, Now
+from simulation.actions import CROWD, MOST, act
+from simulation.clients import OLD_TIMES, Client, Feeder
 from simulation.dice import Dice
 from simulation.machine import START, TICK, Clock, Crash, Disk, Thread
 from simulation.model import Broken, Model, Put, promise
-from simulation.network import FIRST_DESCRIPTOR, Listening, Selector, Sender, Socket, failure
+from simulation.network import (
+    FIRST_DESCRIPTOR,
+    Datagrams,
+    Listening,
+    Selector,
+    Socket,
+    failure,
+    pair,
+)
 from simulation.promises import Promises
-from simulation.script import Action, Script
+from simulation.script import Script
 
 REST_SECONDS = 3.0  # without anything new, before a run ends
 REST_TURNS = 3000  # until everybody has to be answered
@@ -87,28 +96,38 @@ class SimulatedAttachments(Attachments):
             make_worker=world.make_thread,
         )
 
-    def endpoints(self, _: Any, make_session: Callable[[], Any]) -> Iterator[Endpoint]:
-        """One that listens to simulated clients."""
-        sockets: List[Any] = [self._world.listening]
-        yield Endpoint("put", sockets, make_session)
+    def endpoints(self, dispatcher: Any, make_session: Callable[[], Any]) -> Iterator[Endpoint]:
+        """Those that listen to simulated clients, and to senders of Graphite's lines."""
+        world = self._world
+        intake = world.intake = Intake(dispatcher.store, self._wall_clock)
+        self._reactor.once_a_turn.insert(0, intake.run)
+        sockets: List[Any] = [world.listening, world.feeding, world.datagrams]
+        yield Endpoint("put", sockets[:1], make_session)
+        yield Endpoint("graphite", sockets[1:2], lambda: Feed(intake))
+        feed = DatagramFeed(intake)
+        yield Endpoint("graphite-udp", sockets[2:], lambda: feed, in_datagrams=True)
 
 
-class World(Now):
+class World:
     """One run."""
 
     def __init__(self, script: Script, folder: Path, teller: Teller = NOBODY) -> None:
         self.options = script.options
-        self.idle_timeout = script.options.idle_timeout
         self.clock = Clock()
         self.disk = Disk(folder, self.call, self._on_sync)
         self.disk.always = self.options.fsync == "always"
         self.model = Model()
         self.clients: List[Client] = []
+        self.feeders: List[Feeder] = []  # those of them who send lines, also those who have left
+        self.in_datagrams: List[Put] = []
+        self.intake: Any = None
         self.report = Report("", 0, 0, 0, 0)
         self.teller = teller
         self._folder = folder
         self._left = script.actions[::-1]
-        self.crash: Optional[Action] = None
+        self.power_cut, self.luck = False, 0  # what kind of crash it will be
+        self.step = 0
+        self.stopping = False
         self.crash_in = self.work_in = -1  # system calls; negative: never
         self._synced = 0  # the step
         self._crashed = self.select_fails = False
@@ -158,6 +177,7 @@ class World(Now):
             (database, "connect", disk.connect),
             (database, "WAL_PAGES", options.wal_pages),
             (durable, "LOG_BYTES", options.log_bytes),
+            (durable, "CHUNK_PUTS", options.chunk_puts),
             (durable, "QUIET_BYTES", options.log_bytes // 8),
             (logger, "handle", self._on_log),
             (logger, "isEnabledFor", lambda level: level >= logging.ERROR),
@@ -186,7 +206,7 @@ class World(Now):
                 client.leave()
             self._crashed = False
             return False
-        self.promises.end()
+        self.promises.end(server)
         return True
 
     def _start(self) -> Server:
@@ -194,6 +214,7 @@ class World(Now):
         self.sockets: List[Socket] = []  # that the server has had
         self._by_number: Dict[int, Socket] = {}
         self.listening = Listening(1, self.call)
+        self.feeding, self.datagrams = Listening(0, self.call), Datagrams(0, self.call)
         self.thread: Optional[Thread] = None
         parts = self.teller.parts()
         make_reactor, self._make_connection = parts["reactor"], parts["connection"]
@@ -217,11 +238,10 @@ class World(Now):
         self.thread = Thread(reactor)
         return self.thread
 
-    def _socketpair(self) -> Tuple[Socket, Sender]:
-        receiver = Socket(0, self.call)
-        sender = Sender(receiver)
+    def _socketpair(self) -> Tuple[Socket, Socket]:
+        sender, receiver = pair(self.call)
         self.sockets.append(receiver)
-        return sender, receiver  # type: ignore[return-value]
+        return sender, receiver
 
     def _accepted(self, sock: Any, *others: Any) -> Connection:
         """Make a connection, whose client has the name that observers give it."""
@@ -252,11 +272,11 @@ class World(Now):
         """Before a system call the thread may go on, and the process may end."""
         if self.crash_in >= 0:
             self.crash_in -= 1
-            if self.crash_in < 0 and self.crash is not None:
+            if self.crash_in < 0:
                 self._crashed = True
-                lost = self.crash.kind == "power cut" and not self.disk.always
+                lost = self.power_cut and not self.disk.always
                 self.safe = self._synced if lost else self.step
-                self.disk.restart(self.crash.kind == "power cut", self.crash.number)
+                self.disk.restart(self.power_cut, self.luck)
         if self._crashed:
             raise Crash
         if self.work_in >= 0 and not (self.thread is not None and self.thread.at_work):
@@ -295,7 +315,6 @@ class World(Now):
         now.now += TICK
         until = math.inf if timeout is None else now.now + timeout
         if self.server is not None:
-            self.now = now.now
             self._note(turns=self.report.turns + 1)
             self.promises.turn(self.server)
         while True:
@@ -304,8 +323,7 @@ class World(Now):
                 action = self._left.pop()
                 self.teller.act(action.kind)
                 if action.kind != "turn":
-                    act = ACTIONS[action.kind]
-                    act(self, action, Dice(action.number))
+                    act(self, action)
                     continue
                 self.selector.first = action.number
             else:
@@ -328,6 +346,8 @@ class World(Now):
         while self.thread_is_busy:
             self.work()
         for client in self.clients:
+            if client.chatty and self.stopping and not client.expected:
+                client.ask(Dice(self.step), 1, self)
             if client.has_work:
                 self.push(client, MOST)
                 if not client.deaf:
@@ -353,7 +373,7 @@ class World(Now):
         self.stopped = self.clock.now
         for client in self.clients:
             client.eager |= not client.deaf
-            if client.accepted or self.all_accepted:
+            if (client.accepted or self.all_accepted) and not client.left:
                 client.due = client.answered + client.whole_requests
         if self.server is not None:
             self.server.stop()
@@ -384,9 +404,9 @@ class World(Now):
     def push(self, client: Client, most: int) -> None:
         """A client sends some of what it asks."""
         sock = client.socket
-        if sock.closed and client.outbox and self.idle_timeout is None:
+        if sock.closed and client.outbox and self.options.idle_timeout is None:
             sock.outbound.clear()  # TCP resets; who was idle has had its replies long since
-        data = client.push(most)
+        data = client.push(most, self.clock.now)
         if data:
             self._digest(data)
             if client.accepted:  # or else it is told then
@@ -394,7 +414,6 @@ class World(Now):
 
     def read(self, client: Client, most: int) -> None:
         """A client reads."""
-        self.now = self.clock.now
         self.age()
         answered = client.answered
         data = client.read(most, self)
