@@ -4,7 +4,8 @@ Owns which option needs which part, and imports it only then. Does not know how 
 work, nor when the server begins and ends.
 """
 
-from typing import Any, Callable, Collection, Iterator, Union
+import logging
+from typing import Any, Callable, Collection, Dict, Iterable, Iterator, List, Union
 
 from metricsd.counters import Counters
 from metricsd.loop import (
@@ -14,13 +15,17 @@ from metricsd.loop import (
     Reactor,
     Session,
     Task,
+    announce,
     open_tcp,
     open_tcp_and_udp,
     open_unix,
 )
 from metricsd.protocol import Dispatcher
+from metricsd.service import tell_of_store, tell_refusals
 from metricsd.store import Memory, Store
 from metricsd.upkeep import close_overdue
+
+logger = logging.getLogger("metricsd")
 
 
 class Attachments:
@@ -38,6 +43,7 @@ class Attachments:
         self._reactor = reactor
         self._connections = connections
         self._wall_clock = wall_clock
+        self.on_reload: List[Callable[[], None]] = []  # each reads something anew, at SIGHUP
         self.counters = Counters()
         self.counters.add(options=options, reactor=reactor, connections=connections)
 
@@ -68,6 +74,34 @@ class Attachments:
             self._wall_clock,
         )
 
+    def announce(self, listeners: Iterable[Any]) -> None:
+        """Tell in the log where clients get in and points live; from now on what is refused."""
+        announce(listeners)
+        tell_of_store(self._options, self.counters.value("metricsd_points"))
+        Task(self._reactor, tell_refusals(self.counters))
+
+    def stopping(self) -> None:
+        """The loop has ended: what has arrived will be answered, and then it is over."""
+
+    def on_signals(self) -> Dict[str, Callable[[], None]]:
+        """What is to be done at signals, by their names; to be called in the signal's handler."""
+        post = self._reactor.post
+        return {
+            "SIGHUP": lambda: post(self._reload),
+            "SIGUSR1": lambda: post(self.counters.log),
+        }
+
+    def _reload(self) -> None:
+        """Read anew what can be; what can't stays as it was."""
+        logger.info("SIGHUP: %d things are read anew", len(self.on_reload))
+        for hook in self.on_reload:
+            try:
+                hook()
+            except OSError as error:
+                logger.error("not read anew: %s", error)
+            except Exception:
+                logger.exception("not read anew, by a fault in the server")
+
     def endpoints(
         self, dispatcher: Dispatcher, make_session: Callable[[], Session]
     ) -> Iterator[Endpoint]:
@@ -75,6 +109,7 @@ class Attachments:
 
         ``make_session`` makes one of put and get. Raises ListenError.
         """
+        self.counters.add(counts=dispatcher.counts)
         options = self._options
         first: Any = None  # address where points can be put
         for endpoint in self._put(make_session):

@@ -6,7 +6,19 @@ of the parts that count. Nothing is counted here, and nothing is added up before
 
 import logging
 from operator import attrgetter
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 logger = logging.getLogger("metricsd")
 
@@ -112,7 +124,8 @@ ROWS = (
 class Counters:
     """All counters of one server: to walk through them is to read them."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Sequence[Row] = ROWS) -> None:
+        self._rows = rows
         self._parts: Dict[str, Any] = {}
 
     def add(self, **parts: Any) -> None:
@@ -121,10 +134,15 @@ class Counters:
 
     def __iter__(self) -> Iterator[Counted]:
         """Yield name, kind, help and samples of each that a part has something to say to."""
-        for row in ROWS:
+        for row in self._rows:
             samples = self._samples(row)
             if samples:
                 yield row.name, row.kind, row.help, samples
+
+    def value(self, name: str) -> Optional[Number]:
+        """The number of one that has no labels; None if there is none."""
+        found = [samples[0][1] for named, _, _, samples in self if named == name]
+        return found[0] if found else None
 
     def log(self) -> None:
         """Write them to the log, a line each."""

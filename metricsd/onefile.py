@@ -24,8 +24,8 @@ PACKAGE = Path(__file__).resolve().parent
 # What goes in unless more is asked for: the half-hour core, the store that is an SQLite file, the
 # command line.
 PARTS = (
-    "loop", "store", "protocol", "server", "attachments", "counters", "options", "upkeep",
-    "version", "client", "durable", "__init__", "__main__",
+    "loop", "store", "protocol", "server", "attachments", "counters", "options", "service",
+    "upkeep", "version", "client", "durable", "__init__", "__main__",
 )  # fmt: skip
 
 # The option that asks for a part, if it is one that may have been left out.

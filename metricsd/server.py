@@ -65,23 +65,21 @@ class Server:
         with contextlib.ExitStack() as undo:
             self._reactor = parts.reactor(clock)
             undo.callback(self._reactor.close)
-            connections = self._connections
-            attachments = parts.attachments(self._options, self._reactor, connections, wall_clock)
-            self._store = attachments.open_store()
+            reactor, connections = self._reactor, self._connections
+            self.attachments = parts.attachments(self._options, reactor, connections, wall_clock)
+            self._store = self.attachments.open_store()
             undo.callback(self._store.close)
-            upkeep.begin(self._store, connections, self._reactor, self._options, wall_clock)
+            upkeep.begin(self._store, connections, reactor, self._options, wall_clock)
             store = self._store if parts.around_store is None else parts.around_store(self._store)
             self._dispatcher = Dispatcher(store)
-            self.counters = attachments.counters  # of what has been done so far
-            self._reactor.once_a_turn.insert(0, self._dispatcher.batch.run)
+            reactor.once_a_turn.insert(0, self._dispatcher.batch.run)
             self._listeners: Dict[str, Any] = {}  # by the names of their endpoints
-            counts, listeners = self._dispatcher.counts, self._listeners
-            self.counters.add(store=self._store, counts=counts, listeners=listeners)
-            for endpoint in attachments.endpoints(self._dispatcher, self._session):
+            self.attachments.counters.add(store=self._store, listeners=self._listeners)
+            for endpoint in self.attachments.endpoints(self._dispatcher, self._session):
                 for sock in endpoint.sockets:
                     undo.callback(loop.close_socket, sock)
                 listen = loop.Datagrams if endpoint.in_datagrams else parts.listener
-                listener = listen(endpoint, self._reactor, self._has_room, self._accept)
+                listener = listen(endpoint, reactor, self._has_room, self._accept)
                 self._listeners[endpoint.name] = listener
             undo.pop_all()  # all is well
 
@@ -106,6 +104,7 @@ class Server:
         """Serve until ``stop`` is called, then answer what has arrived, within STOP_SECONDS."""
         with self._serving:
             self._reactor.run()
+            self.attachments.stopping()
             self._finish()
 
     def turn(self, timeout: Optional[float] = None) -> None:
@@ -183,8 +182,9 @@ def run_server(host: Optional[str], port: Optional[int], **options: Any) -> None
     loop.share_the_lock()
     with loop.log_shown():
         server = Server(host, port, **options)
-        with loop.stopped_by_signals(server.stop, server.wake_descriptor):
+        on_signals = server.attachments.on_signals()
+        with loop.stopped_by_signals(server.stop, server.wake_descriptor, on_signals):
             with server:
-                loop.announce(server._listeners.values())
+                server.attachments.announce(server._listeners.values())
                 server.serve_forever()
             logger.info("stopped")

@@ -67,8 +67,9 @@ def test_a_whole_session_prints_nothing_but_the_log() -> None:
             assert process.wait(10) == 0
         assert process.stderr is not None
         lines = process.stderr.read().decode().splitlines()
-    assert len(lines) == 1
-    assert lines[0].endswith("metricsd INFO: stopped")
+    assert len(lines) == 2
+    assert "points are in memory" in lines[0]
+    assert lines[1].endswith("metricsd INFO: stopped")
 
 
 def test_options_reach_the_server() -> None:
@@ -216,6 +217,7 @@ def test_stopping_says_for_whom_and_how_to_end_it() -> None:
         with contextlib.suppress(socket.timeout):
             while True:
                 client.socket.sendall(b"get k\n" * 100)
+        assert b"points are in memory" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         line = process.stderr.readline().decode()
         assert "stopping: 1 clients have 5 s to take their replies; Ctrl-C ends it at once" in line

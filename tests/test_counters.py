@@ -21,7 +21,7 @@ def values(server: Server) -> Values:
     """Each sample by the text in front of its value."""
     return {
         text_of(name, labels, 0).rsplit(" ", 1)[0]: value
-        for name, _, _, samples in server.counters
+        for name, _, _, samples in server.attachments.counters
         for labels, value in samples
     }
 

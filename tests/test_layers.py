@@ -24,6 +24,7 @@ ARROWS: Dict[str, Set[str]] = {
     "version": set(),
     "client": set(),
     "counters": set(),
+    "service": {"loop", "counters"},
     "protocol": {"store"},
     "upkeep": {"loop"},
     "durable": {"store", "loop"},
@@ -33,7 +34,7 @@ ARROWS: Dict[str, Set[str]] = {
     "watch": {"loop", "store", "protocol"},
     "attachments": {
         *("counters", "loop", "store", "protocol", "upkeep", "durable", "cluster", "graphite"),
-        "http",
+        *("http", "service"),
     },
     "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
@@ -186,7 +187,7 @@ def test_the_core_stands_alone(tmp_path: Path) -> None:
     (copy / "__init__.py").touch()
     for name in ("loop", "store", "protocol", "client"):
         shutil.copytree(str(PACKAGE / name), str(copy / name))
-    for name in ("server", "attachments", "counters", "options", "upkeep", "version"):
+    for name in ("server", "attachments", "counters", "options", "service", "upkeep", "version"):
         shutil.copy(str(PACKAGE / (name + ".py")), str(copy))
     tests = tmp_path / "tests"
     tests.mkdir()

@@ -8,7 +8,7 @@ import gc
 import signal
 import sys
 import threading
-from typing import Callable, Iterator
+from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
 try:
     import resource
@@ -26,12 +26,21 @@ SWITCH_SECONDS = 0.0005
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+Handler = Callable[[int, Any], None]
+NO_OTHERS: Dict[str, Callable[[], None]] = {}
+
 
 @contextlib.contextmanager
-def stopped_by_signals(stop: Callable[[], None], wake_descriptor: int) -> Iterator[None]:
+def stopped_by_signals(
+    stop: Callable[[], None],
+    wake_descriptor: int,
+    others: Mapping[str, Callable[[], None]] = NO_OTHERS,
+) -> Iterator[None]:
     """SIGINT and SIGTERM call ``stop``; a second one ends the process at once.
 
-    In a thread other than the main one, where Python allows no signal handlers, this does nothing.
+    ``others`` are called at other signals, by their names; one that the system does not have, or
+    that the process was told to ignore, as by nohup, is left alone. In a thread other than the main
+    one, where Python allows no signal handlers, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -42,15 +51,28 @@ def stopped_by_signals(stop: Callable[[], None], wake_descriptor: int) -> Iterat
             signal.signal(number, signal.SIG_DFL)
         stop()
 
-    before = [signal.signal(number, handle) for number in STOP_SIGNALS]
+    handlers: Dict[int, Handler] = dict.fromkeys(STOP_SIGNALS, handle)
+    handlers.update(_handlers(others))
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     # The self-pipe trick: a signal writes a byte to a socket that the loop waits for.
     wake_before = signal.set_wakeup_fd(wake_descriptor)
     try:
         yield
     finally:
         signal.set_wakeup_fd(wake_before)
-        for number, handler in zip(STOP_SIGNALS, before):
+        for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _handlers(actions: Mapping[str, Callable[[], None]]) -> Iterator[Tuple[int, Handler]]:
+    for name, action in actions.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            yield number, _handler(action)
+
+
+def _handler(action: Callable[[], None]) -> Handler:
+    return lambda _signal, _frame: action()
 
 
 def raise_descriptor_limit() -> None:
