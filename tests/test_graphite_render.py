@@ -65,7 +65,7 @@ def test_tags_are_part_of_the_key() -> None:
 
 def test_what_grafana_asks_to_test_a_source() -> None:
     [one] = rendered(STORE, "constantLine(100)")
-    assert (one.name, one.values) == ("100", [100, 100, 100])
+    assert (one.name, one.values) == ("100.0", [100, 100, 100])
 
 
 def test_what_grafana_wraps_around_every_target() -> None:

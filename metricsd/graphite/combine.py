@@ -39,7 +39,7 @@ ROWS: Dict[str, Row] = {
     "min": min,
     "max": max,
     "median": _median,
-    "diff": lambda row: row[0] - sum(row[1:]),
+    "diff": lambda row: row[0] + sum(-value for value in row[1:]),
     "stddev": _deviation,
     "count": len,
     "range": lambda row: max(row) - min(row),
@@ -128,9 +128,7 @@ def constant(scope: Any, value: float) -> TimeSeries:
     """A value at the beginning, in the middle and at the end of the range."""
     step = (scope.until - scope.start) // 2
     name = str(value)
-    if isinstance(value, int):
-        value = float(value)
-    one = made(name, scope.start, scope.until, step, [value] * 3)
+    one = made(name, scope.start, scope.until, step, [float(value)] * 3)
     return one._replace(path=f"constantLine({name})")
 
 

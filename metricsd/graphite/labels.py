@@ -64,7 +64,7 @@ def alias_by_metric(scope: Any, series: List[TimeSeries]) -> Work[List[TimeSerie
     """Call each series by the last part of its dotted path."""
     results = []
     for one in series:
-        inside = one.name[one.name.rfind("(") + 1 :].split(")")[0]
+        inside = one.name.split(")")[0][one.name.rfind("(") + 1 :]  # as Graphite cuts it
         results.append(one.called(inside.split(".")[-1].split(",")[0]))
         yield 5 + len(one.name) // CHARACTERS_A_VALUE
     return results

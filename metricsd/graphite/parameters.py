@@ -47,13 +47,10 @@ def _string(value: Any) -> str:
     return value
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, str):
-        value = float(value)
-    if not isinstance(value, (int, float)):
+def _float(value: Any) -> float:
+    if isinstance(value, list):
         raise ValueError
-    float(value)  # an int may be too large for one
-    return value
+    return float(value)
 
 
 def _integer(value: Any) -> int:
@@ -92,11 +89,11 @@ def _node(value: Any) -> Any:
 
 
 def _anything(value: Any) -> Any:
-    return value if isinstance(value, list) or value is None else _number(value)
+    return value if isinstance(value, (list, int)) or value is None else _float(value)
 
 
 TYPES: Dict[str, Callable[[Any], Any]] = {
-    SERIES: _series, "string": _string, "float": _number, "integer": _integer,
+    SERIES: _series, "string": _string, "float": _float, "integer": _integer,
     "intOrInf": _integer_or_infinite, "boolean": _boolean, "interval": _interval,
     "intOrInterval": _integer_or_interval, "nodeOrTag": _node, "any": _anything,
     "aggFunc": _string, "aggOrSeriesFunc": _string,

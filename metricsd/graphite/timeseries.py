@@ -89,13 +89,14 @@ def common_step(steps: Sequence[int]) -> int:
 
 def brought_together(series: List[TimeSeries]) -> Work[Tuple[List[TimeSeries], int, int, int]]:
     """The series with one start and one step, with nan where one has no value; start, end, step."""
-    if len({(one.start, one.step) for one in series}) == 1:
-        return series, series[0].start, max(one.end for one in series), series[0].step
     step = common_step(sorted({one.step for one in series}))
-    shift = series[0].start % step if len({one.step for one in series}) == 1 else 0
-    start = (min(one.start for one in series) - shift) // step * step + shift
+    first = min(one.start for one in series)
+    shift = first % step if len({one.step for one in series}) == 1 else 0
+    start = (first - shift) // step * step + shift
     end = max(one.end for one in series)
     end -= (end - start) % step
+    if all((one.start, one.step) == (start, step) for one in series):
+        return series, start, end, step
     together = []
     for one in series:
         together.append(_moved(one, start, step))

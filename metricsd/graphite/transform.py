@@ -29,14 +29,14 @@ def each(function: OneByOne) -> Callable[..., Work[List[TimeSeries]]]:
 def scale(one: TimeSeries, factor: float) -> TimeSeries:
     """Multiply by a number."""
     values = [value * factor for value in one.values]
-    return one._replace(values=values).named(f"scale({one.name},{float(factor):g})", scale=factor)
+    return one._replace(values=values).named(f"scale({one.name},{factor:g})", scale=factor)
 
 
 @each
 def offset(one: TimeSeries, factor: float) -> TimeSeries:
     """Add a number."""
     values = [value + factor for value in one.values]
-    return one._replace(values=values).named(f"offset({one.name},{float(factor):g})", offset=factor)
+    return one._replace(values=values).named(f"offset({one.name},{factor:g})", offset=factor)
 
 
 @each

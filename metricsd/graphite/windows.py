@@ -24,7 +24,7 @@ def moving_average(
     results = []
     for one in (yield from scope.again(scope.start - seconds, scope.until)):
         points = seconds // one.step if isinstance(window, str) else window
-        values = _averages(one.values, max(points, 1), least_share or 0)
+        values = yield from _averages(one.values, max(points, 1), least_share or 0)
         before = -(-seconds // one.step)  # values that are there for the windows only
         name = f"movingAverage({one.name},{shown})"
         averaged = one._replace(
@@ -34,35 +34,26 @@ def moving_average(
             tags=one.with_tags(movingAverage=window),
         )
         results.append(averaged.called(name))
-        yield 2 * len(values)
     return results
 
 
-def _averages(values: List[float], window: int, least_share: float) -> List[float]:
+def _averages(values: List[float], window: int, least_share: float) -> Work[List[float]]:
     """For each value the average of the window that ends with it.
 
-    Each window is added up anew where it is short, as sums that go along gather errors; where it is
-    long, that would take too long, and the error is that of a sum over all.
+    Each window is added up anew: a sum that goes along keeps the rounding errors of large values
+    that it has left behind.
     """
-    there = [value if value == value else 0.0 for value in values]
-    sums, counts = [0.0], [0]
-    for value, known in zip(there, (value == value for value in values)):
-        sums.append(sums[-1] + value)
-        counts.append(counts[-1] + known)
     averages = []
     for end in range(1, len(values) + 1):
-        begin = max(end - window, 0)
-        count = counts[end] - counts[begin]
-        if not count or count / window < least_share:
-            averages.append(NAN)
-        elif window <= SHORT_WINDOW:
-            averages.append(sum(there[begin:end]) / count)
-        else:
-            averages.append((sums[end] - sums[begin]) / count)
+        there = present(values[max(end - window, 0) : end])
+        enough = there and len(there) / window >= least_share
+        averages.append(sum(there) / len(there) if enough else NAN)
+        yield 1 + window // ADDED_A_VALUE
     return averages
 
 
-SHORT_WINDOW = 16  # values; up to here a new sum takes as long as the rest
+# Values that are looked at and added in the time that one is computed in.
+ADDED_A_VALUE = 4
 
 
 def time_shift(
@@ -117,8 +108,9 @@ def summarize(
 
 def _summarized(one: TimeSeries, seconds: int, start: int, count: int, fold: Any) -> List[float]:
     rows: List[List[float]] = [[] for _ in range(count)]
-    for place, value in enumerate(one.values):
-        row = (one.start + place * one.step - start) // seconds
+    times = range(one.start, one.end, one.step)  # one that was shifted may have a value more
+    for time, value in zip(times, one.values):
+        row = (time - start) // seconds
         if row < count:
             rows[row].append(value)
     return [fold(row) if present(row) else NAN for row in rows]

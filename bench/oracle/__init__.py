@@ -1,0 +1,1 @@
+"""Whether targets mean what graphite-web says: random cases, and the comparison."""
