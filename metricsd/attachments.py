@@ -145,7 +145,7 @@ class Attachments:
 
     def _http(self, dispatcher: Dispatcher, put_address: Union[Address, str]) -> Endpoint:
         """The window on the store; ``put_address`` is where points can be put."""
-        from metricsd.http import GraphiteApi, HttpSession, Page, Shares, Site
+        from metricsd.http import Deletion, GraphiteApi, HttpSession, Page, Shares, Site
 
         store, reactor = dispatcher.store, self._reactor
 
@@ -157,6 +157,8 @@ class Attachments:
         site = Site(Page(put_address), self._options.http_host, health, lambda: self.counters)
         shares = Shares(lambda callback: reactor.call_later(0.0, callback))
         GraphiteApi(store, self._wall_clock, shares).add_to(site.add)
+        deletion = Deletion(store, dispatcher.kept_replies.forget)
+        site.add("/series", DELETE=deletion.delete)
         Task(reactor, close_overdue(self._connections, reactor))
         return Endpoint(
             "http",

@@ -1,7 +1,7 @@
 """The order of keys, while they come and go and readers walk along it."""
 
 import random
-from typing import Iterator, List, Set, Tuple
+from typing import Iterator, List, Set
 
 import pytest
 
@@ -10,7 +10,7 @@ from metricsd.store.keys import Keys
 
 
 def all_of(keys: Keys) -> List[str]:
-    return [key for _, page in keys.pages() for key in page]
+    return [key for page in keys.pages() for key in page]
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Reader:
-    def __init__(self, pages: Iterator[Tuple[int, List[str]]], there: List[str], seen: List[str]):
+    def __init__(self, pages: Iterator[List[str]], there: List[str], seen: List[str]):
         self.pages = pages
         self.there = there  # the keys when it began
         self.seen = seen
@@ -36,25 +36,26 @@ def test_against_a_list(seed: int) -> None:
     for number in range(300):
         action = dice.random()
         if action < 0.6:
-            keys.append(str(number))
+            keys.append(str(number), number)
             model.append(str(number))
         elif action < 0.8:
-            for page, names in list(keys.pages()):
+            for names in list(keys.pages()):
                 gone = {name for name in names if dice.random() < 0.3}
                 if gone:
-                    keys.remove(page, gone)
+                    for name in gone:
+                        keys.remove(int(name))
                     model = [name for name in model if name not in gone]
                     for reader in readers:
                         reader.taken |= gone
         elif action < 0.9:
             pages = keys.pages()
-            readers.append(Reader(pages, list(model), next(pages, (0, []))[1]))
+            readers.append(Reader(pages, list(model), next(pages, [])))
         for reader in readers:
             if dice.random() < 0.2:
-                reader.seen += next(reader.pages, (0, []))[1]
+                reader.seen += next(reader.pages, [])
         assert all_of(keys) == model
     for reader in readers:
-        reader.seen += [key for _, page in reader.pages for key in page]
+        reader.seen += [key for page in reader.pages for key in page]
         seen = [key for key in reader.seen if key not in reader.taken]
         assert seen == [key for key in reader.there if key not in reader.taken]
         assert len(set(reader.seen)) == len(reader.seen)
@@ -63,25 +64,26 @@ def test_against_a_list(seed: int) -> None:
 
 def test_a_key_that_went_and_came_back_is_not_seen_twice() -> None:
     keys = Keys()
-    for key in "abcdefg":
-        keys.append(key)
+    for number, key in enumerate("abcdefg"):
+        keys.append(key, number)
     reader = keys.pages()
-    _, seen = next(reader)
+    seen = next(reader)
     assert seen == ["a", "b", "c", "d"]
-    keys.remove(0, {"a"})
-    keys.remove(4, {"e", "f"})
-    keys.append("a")
-    assert [key for _, page in reader for key in page] == ["g"]
+    keys.remove(0)
+    keys.remove(4)
+    keys.remove(5)
+    keys.append("a", 7)
+    assert [key for page in reader for key in page] == ["g"]
     assert all_of(keys) == ["b", "c", "d", "g", "a"]
 
 
 def test_empty_pages_take_no_room() -> None:
     keys = Keys()
     for number in range(1000):
-        keys.append(str(number))
-        for page, names in list(keys.pages()):
-            if names:
-                keys.remove(page, set(names))
+        keys.append(str(number), number)
+        for names in list(keys.pages()):
+            for name in names:
+                keys.remove(int(name))
     assert len(keys._pages) == len(keys._starts) == 0
 
 
@@ -89,10 +91,10 @@ def test_reading_and_adding_in_turn_makes_no_more_pages() -> None:
     """A `get *` begins a walk and may never end it."""
     keys = Keys()
     for number in range(1000):
-        keys.append(str(number))
+        keys.append(str(number), number)
         next(keys.pages())
     assert len(keys._pages) == 1000 // 4
     reader = keys.pages()
-    assert next(reader)[1] == ["0", "1", "2", "3"]
-    keys.append("another")
-    assert sum(len(page) for _, page in reader) == 996
+    assert next(reader) == ["0", "1", "2", "3"]
+    keys.append("another", 1000)
+    assert sum(len(page) for page in reader) == 996

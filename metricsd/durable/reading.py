@@ -136,6 +136,9 @@ class Reader:
             if dropped_before is not None:
                 oldest = dropped_before if oldest is None else max(oldest, dropped_before)
                 continue
+            if row[3] is None:
+                self.memory.drop(row[1].decode().split("\n"), self.saved.lose)
+                continue
             keys, values, timestamps = puts_of(row)
             names = dict.fromkeys(keys)
             if oldest is not None and (min(timestamps) < oldest or self._ended(names, oldest)):

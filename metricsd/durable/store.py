@@ -184,6 +184,13 @@ class DurableStore(Store):
             self._new = None
             self._gather(Chunk(oldest))
 
+    def drop(self, keys: List[str]) -> Receipt:
+        """Drop these keys with all their points, after what was put before."""
+        if self._refused_until and self._reactor.now < self._refused_until:
+            return self._refused
+        self._new = None
+        return self._gather(Chunk(dropped=keys)).receipt
+
     def close(self) -> None:
         """Write what is left and let go of the file. Waits CLOSE_SECONDS for the disk."""
         self._reactor.once_a_turn.remove(self._once_a_turn)
@@ -274,12 +281,16 @@ class DurableStore(Store):
     def _store_some(self, chunk: Chunk) -> None:
         """Store the first puts of a chunk, as many as take half a millisecond; maybe all."""
         keys, timestamps = chunk.keys[:SLICE_PUTS], chunk.timestamps[:SLICE_PUTS]
-        taken, _ = self._memory.put_many(keys, chunk.values, timestamps)
+        if chunk.drops:
+            self._memory.drop(keys, self._saved.lose)
+            keys, taken = [], len(keys)
+        else:
+            taken, _ = self._memory.put_many(keys, chunk.values, timestamps)
         self._saved.changed.update(dict.fromkeys(keys))
         if self._new is not None:
             self._new.difference_update(zip(keys[:taken], timestamps))
         del chunk.keys[:taken], chunk.values[:taken], chunk.timestamps[:taken]
-        self._pending -= taken
+        self._pending -= 0 if chunk.drops else taken
         if not chunk.keys:
             self._stored = chunk.number
             self._stored_bytes += chunk.size
@@ -293,8 +304,8 @@ class DurableStore(Store):
         self._chunk = self._new = None
         for chunk in [one for one in self._chunks if not one.number and one is not self._writing]:
             self._chunks.remove(chunk)
-            self._pending -= len(chunk.keys)
-            self.refused_puts += len(chunk.keys)
+            self._pending -= len(chunk.values)
+            self.refused_puts += len(chunk.values)
             chunk.receipt.settle(self._refusal)
 
     def _sync_soon(self) -> Steps:

@@ -53,7 +53,8 @@ TABLES = {
   keys TEXT,                   -- of each put, a line each
   timestamps BLOB,             -- of each put: in 4 bytes, unsigned, or all in 8
   "values" BLOB,               -- of each put: a float in 8 bytes
-  dropped_before INTEGER,      -- instead of puts: all points before this timestamp were dropped
+  dropped_before INTEGER,      -- instead of puts: all points before this timestamp were dropped;
+                               -- keys alone: these were dropped
   checksum INTEGER NOT NULL    -- as in about
 )""",
 }
@@ -82,10 +83,15 @@ class Damage(Exception):
 class Chunk:
     """Some puts, or a deletion: a row of the log and a commit; and the receipt of it."""
 
-    __slots__ = ("dropped_before", "keys", "number", "receipt", "size", "timestamps", "values")
+    __slots__ = (
+        "dropped_before", "drops", "keys", "number", "receipt", "size", "timestamps", "values",
+    )  # fmt: skip
 
-    def __init__(self, dropped_before: Optional[int] = None) -> None:
-        self.keys: List[str] = []
+    def __init__(
+        self, dropped_before: Optional[int] = None, dropped: Optional[List[str]] = None
+    ) -> None:
+        self.keys: List[str] = dropped or []
+        self.drops = dropped is not None  # the keys, and puts nothing
         self.values: List[float] = []
         self.timestamps: List[int] = []
         self.dropped_before = dropped_before
@@ -115,6 +121,8 @@ def log_row(number: int, chunk: Chunk) -> Row:
     keys = "\n".join(chunk.keys)
     if keys.count("\n") != count - 1:
         raise ValueError("a key has a line break")
+    if chunk.drops:
+        return with_checksum("log", number, keys, None, None, None)
     try:
         timestamps = struct.pack(f"{count}I", *chunk.timestamps)  # quicker than an array
     except struct.error:

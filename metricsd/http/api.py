@@ -7,7 +7,7 @@ elsewhere. The API: Graphite's documentation, "The Render URL API", "The Metrics
 
 import json
 from itertools import islice
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from metricsd.graphite import (
     Node,
@@ -93,8 +93,12 @@ class GraphiteApi:
 
     def index(self, _: Request) -> Reply:
         """Every key, in the order in which they were first put."""
-        some = (json.dumps(keys)[1:-1].encode() for keys in index(self._store) if keys)
-        return Reply(200, JSON, separated(b"[", some, b"]"))
+
+        def pieces() -> Body:
+            for keys in index(self._store):
+                yield json.dumps(keys)[1:-1].encode() if isinstance(keys, list) else keys
+
+        return Reply(200, JSON, separated(b"[", pieces(), b"]"))
 
     def functions(self, request: Request) -> Reply:
         """What targets may call; ``group`` chooses, ``grouped=1`` sorts them into groups."""
@@ -158,7 +162,7 @@ def as_tree(nodes: List[Node], base: str) -> Body:
     """Each name once as a branch and once as a leaf, though several nodes may have it."""
     seen: Set[Tuple[str, bool]] = set()
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Body:
         for at in range(0, len(nodes), PATHS_A_PIECE):
             names = dict.fromkeys((node.name, node.leaf) for node in nodes[at : at + PATHS_A_PIECE])
             fresh = [described(base, *name) for name in names if name not in seen]
@@ -181,7 +185,7 @@ def as_list(before: str, paths: List[str], after: str) -> Body:
     """Strings in JSON."""
     source = iter(paths)
     some = iter(lambda: list(islice(source, PATHS_A_PIECE)), [])
-    pieces = (json.dumps(piece)[1:-1].encode() for piece in some)
+    pieces: Body = (json.dumps(piece)[1:-1].encode() for piece in some)
     return separated(before.encode(), pieces, after.encode())
 
 
@@ -195,11 +199,14 @@ def joined(before: str, bodies: List[Body], after: str) -> Body:
     yield after.encode()
 
 
-def separated(before: bytes, pieces: Iterator[bytes], after: bytes) -> Body:
-    """Pieces with commas between, as they come; an empty one lets others have their turn."""
+def separated(before: bytes, pieces: Body, after: bytes) -> Body:
+    """Pieces with commas between, as they come; what says nothing is passed on."""
     for piece in pieces:
-        yield before + piece if piece else piece
-        before = b", " if piece else before
+        if isinstance(piece, bytes) and piece:
+            yield before + piece
+            before = b", "
+        else:
+            yield piece
     yield after if before == b", " else before + after
 
 

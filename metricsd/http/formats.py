@@ -12,12 +12,13 @@ from itertools import repeat
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 from metricsd.graphite import Rendered
+from metricsd.http.messages import Step
 
 # Points in a piece: 0.5 us each in JSON, and 3 us with the date that CSV has.
 POINTS_A_PIECE = 1000
 DATES_A_PIECE = 250
 
-Body = Iterator[bytes]
+Body = Iterator[Step]
 
 
 class Format(NamedTuple):

@@ -10,11 +10,11 @@ from http import HTTPStatus
 from typing import Callable, Dict, Generator, Iterator, List, NamedTuple, Tuple, Union
 from urllib.parse import parse_qsl
 
-from metricsd.store import Answer
+from metricsd.store import Receipt
 
 # What work on a reply yields: bytes of a body; b"" when it has worked for about a millisecond, and
-# others have their turn; an Answer of a store that is elsewhere, to go on once it is settled.
-Step = Union[bytes, Answer]
+# others have their turn; a receipt or an answer of the store, to go on once it is settled.
+Step = Union[bytes, Receipt]
 Fields = List[Tuple[str, str]]
 
 # Parameters of a request: more than a hundred targets, at 1 us each.

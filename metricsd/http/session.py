@@ -8,7 +8,7 @@ from typing import Callable, Iterator, Optional
 
 from metricsd.http.framing import Framing
 from metricsd.http.messages import Fields, HttpError, Reply, Request, Step, Work, head
-from metricsd.store import Answer, StoreError
+from metricsd.store import Receipt, StoreError
 
 # Bytes that are said in one go, and the piece that exceeds them.
 ROOM_BYTES = 32 * 1024
@@ -45,7 +45,7 @@ class HttpSession:
         self._clock = clock
         self._framing = Framing()
         self._work: Optional[Iterator[Step]] = None  # on the reply under way
-        self._answer: Optional[Answer] = None  # that it waits for
+        self._answer: Optional[Receipt] = None  # that it waits for
         self._said = bytearray()
         self._replying = False  # a request has been taken since the deadline was set for the next
         self.unfinished = False

@@ -4,10 +4,10 @@ Owns how long a slice is, and the memory that renders share.
 """
 
 from time import perf_counter
-from typing import Callable, Generator, List, TypeVar
+from typing import Callable, Generator, List, Optional, TypeVar
 
 from metricsd.graphite import MAX_VALUES, RenderError
-from metricsd.http.messages import HttpError
+from metricsd.http.messages import HttpError, Step
 from metricsd.store import Answer
 
 # Seconds for which one client's work goes on before others have their turn.
@@ -23,18 +23,21 @@ MAX_WAITING = 100
 Result = TypeVar("Result")
 
 
-def sliced(work: Generator[None, None, Result]) -> Generator[bytes, None, Result]:
-    """Do all of it, with b"" after each slice. Raises HttpError for a client's mistake."""
+def sliced(work: Generator[Optional[Answer], None, Result]) -> Generator[Step, None, Result]:
+    """Do all of it, with b"" after each slice, or the answer of a store that is waited for.
+
+    Raises HttpError for a client's mistake.
+    """
     end = perf_counter() + SLICE_SECONDS
     while True:
         try:
-            next(work)
+            answer = next(work)
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]
         except RenderError as error:
             raise HttpError(400, str(error)) from None
-        if perf_counter() >= end:
-            yield b""
+        if answer is not None or perf_counter() >= end:
+            yield b"" if answer is None else answer
             end = perf_counter() + SLICE_SECONDS
 
 

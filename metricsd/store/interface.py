@@ -94,3 +94,7 @@ class Store(Tended):
         Keys may come and go between two steps. A store that is elsewhere also yields what has to be
         waited for; see Answer.
         """
+
+    def drop(self, keys: List[str]) -> Receipt:
+        """Drop these keys, some hundreds, with their points. Raises StoreError where none can."""
+        raise StoreError("series can't be dropped here")

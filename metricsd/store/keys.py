@@ -6,7 +6,7 @@ stand for.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import Iterator, List, Set, Tuple
+from typing import Iterator, List
 
 # Keys in a page. A reader copies a page at a time, 4 KiB, and so do 1,000 that have fallen asleep.
 PAGE_KEYS = 512
@@ -34,38 +34,37 @@ class Keys:
     __slots__ = ("_next", "_pages", "_starts")
 
     def __init__(self) -> None:
-        self._next = 0  # the number of the next key
+        self._next = 0  # no key has this number yet, nor a larger one
         self._starts: List[int] = []  # no number of a page is less; ascending
         self._pages: List[Page] = []
 
-    def append(self, key: str) -> None:
-        """Add a key that is not there."""
+    def append(self, key: str, number: int) -> None:
+        """Add a key that is not there; its number is larger than any before."""
         if not self._pages or len(self._pages[-1].keys) >= PAGE_KEYS:
-            self._starts.append(self._next)
+            self._starts.append(number)
             self._pages.append(Page())
         page = self._pages[-1]
         page.keys.append(key)
-        page.numbers.append(self._next)
-        self._next += 1
+        page.numbers.append(number)
+        self._next = number + 1
 
-    def pages(self) -> Iterator[Tuple[int, List[str]]]:
-        """Yield what there is now, page by page: where the page starts, and its keys."""
+    def pages(self) -> Iterator[List[str]]:
+        """Yield the keys that there are now, page by page."""
         number, end = 0, self._next
         while self._pages and number < end:
             index = max(bisect_right(self._starts, number) - 1, 0)
-            start, page = self._starts[index], self._pages[index]
+            page = self._pages[index]
             keys = page.keys[bisect_left(page.numbers, number) : bisect_left(page.numbers, end)]
             # No page starts between the last number of this one and the start of the next.
             number = self._starts[index + 1] if index + 1 < len(self._starts) else end
             if keys:
-                yield start, keys
+                yield keys
 
-    def remove(self, start: int, keys: Set[str]) -> None:
-        """Take keys out of a page that ``pages`` has yielded."""
-        index = bisect_left(self._starts, start)
+    def remove(self, number: int) -> None:
+        """Take out the key of this number, which is there."""
+        index = bisect_right(self._starts, number) - 1
         page = self._pages[index]
-        left = [place for place, key in enumerate(page.keys) if key not in keys]
-        page.numbers = array("q", [page.numbers[place] for place in left])
-        page.keys = [page.keys[place] for place in left]
-        if not left:
+        place = bisect_left(page.numbers, number)
+        del page.numbers[place], page.keys[place]
+        if not page.keys:
             del self._starts[index], self._pages[index]

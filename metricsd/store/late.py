@@ -35,6 +35,10 @@ class LateBlocks:
             self.count(series)
             break
 
+    def forget(self, series: Series) -> None:
+        """A series is gone."""
+        self.number -= self._blocks.pop(series, 0)
+
     def count(self, series: Series) -> None:
         """Count the blocks of a series again."""
         none_before = not self._blocks

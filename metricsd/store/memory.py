@@ -4,8 +4,9 @@ Owns the measurements. Does not know what may be asked about them, nor what time
 """
 
 import sys
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
+from metricsd.store.dropping import Lost, drop_keys, drop_old
 from metricsd.store.interface import STORED, Receipt, Store, StoreError
 from metricsd.store.late import LateBlocks
 from metricsd.store.put_each import put_each
@@ -76,36 +77,26 @@ class Memory(Store):
 
     def items(self) -> Iterator[Tuple[str, Series]]:
         """Yield every key that is there now, with its series, in the order of their first put."""
-        for _, keys in self._series.keys_in_order.pages():
+        for keys in self._series.keys_in_order.pages():
             for key in keys:
                 series = self._series.get(key)
                 if series is not None:
                     yield key, series
 
-    def drop_before(
-        self, oldest: int, lost: Callable[[str, Series], None] = lambda key, series: None
-    ) -> Iterator[None]:
+    def drop_before(self, oldest: int, lost: Lost = lambda key, series: None) -> Iterator[None]:
         """Drop every point before a timestamp, and every series that is then empty.
 
         ``lost`` is called for each series that has lost some.
         """
-        for number, keys in self._series.keys_in_order.pages():
-            for key in keys:
-                dropped = -1
-                while dropped:
-                    dropped = self._series[key].drop_before(oldest)
-                    if dropped:
-                        self.room += dropped
-                        self.dropped += dropped
-                        self._late.count(self._series[key])
-                        lost(key, self._series[key])
-                    yield
-            empty = {key for key in keys if not self._series[key]}
-            if empty:
-                self._series.keys_in_order.remove(number, empty)
-            for key in empty:
-                del self._series[key]
+        for dropped in drop_old(self._series, self._late, oldest, lost):
+            self.room += dropped
+            self.dropped += dropped
             yield
+
+    def drop(self, keys: List[str], lost: Lost = lambda key, series: None) -> Receipt:
+        """Drop these keys with all their points; ``lost`` is called as in ``drop_before``."""
+        self.room += drop_keys(self._series, self._late, keys, lost)
+        return STORED
 
     def close(self) -> None:
         """There is nothing to give back."""

@@ -26,5 +26,5 @@ class SeriesByKey(Dict[str, Series]):
         self.made += 1
         full = BLOCK_POINTS - self.made * STAGGER % BLOCK_POINTS
         series = self[key] = Series(full, self.made)
-        self.keys_in_order.append(key)
+        self.keys_in_order.append(key, self.made)
         return series

@@ -397,6 +397,10 @@ class ObservedStore(Store):
         """Drop every point before a timestamp, a little at each step."""
         return self._store.drop_before(oldest)
 
+    def drop(self, keys: List[str]) -> Receipt:
+        """Drop these keys; nobody is told."""
+        return self._store.drop(keys)
+
     @property
     def late_blocks(self) -> int:
         """The blocks that have grown by late points."""
