@@ -70,7 +70,7 @@ def _window() -> Window:
 
 def test_what_grafana_saves_and_tests_with(window: Window) -> None:
     (found,) = window.json("/render", target="constantLine(100)", from_="-5min", until="now")
-    assert found["target"] == "100"
+    assert found["target"] == "100.0"
     assert {value for value, _ in found["datapoints"]} == {100}
 
 
@@ -92,7 +92,7 @@ def test_long_series_are_cut_into_pieces_that_fit(window: Window) -> None:
     window.put("short", 1)
     targets = ["long", "short", "constantLine(1)"]
     found = window.json("/render", target=targets, from_="-30000s")
-    assert [one["target"] for one in found] == ["long", "short", "1"]
+    assert [one["target"] for one in found] == ["long", "short", "1.0"]
     values = [value for value, _ in found[0]["datapoints"] if value is not None]
     assert values == list(range(2500))
     times = [time for _, time in found[0]["datapoints"]]
@@ -224,7 +224,7 @@ class TestShares:
         window.due.pop()()
         assert called
         session.go_on()
-        assert b'"target": "1"' in session.replies()
+        assert b'"target": "1.0"' in session.replies()
         assert window.shares.held == MAX_HELD_VALUES - MAX_VALUES
 
     def test_who_looks_again_too_early_waits_again(self, window: Window) -> None:
