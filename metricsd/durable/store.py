@@ -33,8 +33,8 @@ CHUNK_PUTS = 5000
 WAIT_SECONDS = 0.001
 
 # Seconds that the loop spends at a time on storing what has been written, and the puts after which
-# it looks at the clock.
-SLICE_SECONDS = 0.001
+# it looks at the clock. With the slice of a checkpoint in the same turn it is a millisecond.
+SLICE_SECONDS = 0.0005
 SLICE_PUTS = 500
 
 # Seconds from a failure of the disk until it is tried again, with the next put; until then puts are
@@ -279,7 +279,7 @@ class DurableStore(Store):
                 chunk.receipt.settle()
 
     def _store_some(self, chunk: Chunk) -> None:
-        """Store the first puts of a chunk, as many as take half a millisecond; maybe all."""
+        """Store the first puts of a chunk, as many as take a slice at most; maybe all."""
         keys, timestamps = chunk.keys[:SLICE_PUTS], chunk.timestamps[:SLICE_PUTS]
         if chunk.drops:
             self._memory.drop(keys, self._saved.lose)
