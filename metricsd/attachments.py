@@ -23,7 +23,7 @@ from metricsd.loop import (
 from metricsd.protocol import Dispatcher
 from metricsd.service import tell_of_store, tell_refusals
 from metricsd.store import Memory, Store
-from metricsd.upkeep import close_overdue
+from metricsd.upkeep import close_overdue, store_counters
 
 logger = logging.getLogger("metricsd")
 
@@ -119,6 +119,8 @@ class Attachments:
             yield from self._graphite(dispatcher.store)
         if options.http is not None:
             yield self._http(dispatcher, first)
+        if options.self_metrics:
+            Task(self._reactor, store_counters(self.counters, dispatcher.store, self._wall_clock))
 
     def _put(self, make_session: Callable[[], Session]) -> Iterator[Endpoint]:
         """Where points are put and got, over TCP, on this machine, or both."""

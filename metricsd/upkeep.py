@@ -6,7 +6,7 @@ about it in a turn. Does not know how a point is dropped, nor what makes a conne
 
 import math
 import time
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 from metricsd.loop import Connection, Reactor, Steps, Task
 
@@ -37,6 +37,10 @@ WORKING_SHARE = 0.05
 # Seconds until blocks with late points are sealed with them, if nothing else has done that before.
 LATE_SECONDS = 10.0
 SEALS_A_TURN = 16  # at 50 to 100 us each, about a millisecond
+
+# Seconds between two looks at the counters that are stored as points: Graphite's senders usually
+# send as often.
+COUNTERS_PAUSE = 10.0
 
 DropBefore = Callable[[int], Iterator[None]]  # drops a little each time that it is asked
 
@@ -101,6 +105,29 @@ def _close_if(
             if looks <= 0:
                 yield 0.0
                 looks = LOOKS_A_TURN
+
+
+def store_counters(
+    counters: Iterable[Tuple[str, str, str, List[Tuple[Dict[str, str], float]]]],
+    store: Any,
+    wall_clock: Callable[[], float],
+) -> Steps:
+    """Put the counters into the store, as ``metricsd.points`` and ``metricsd.commits_total``.
+
+    What tells its numbers apart comes last: ``metricsd.connections_total.http``. With no room left,
+    or a disk that fails, these points are missing.
+    """
+    yield 0.0  # not all parts that count may be there yet
+    while True:
+        keys, values = [], []
+        for name, _, _, samples in counters:
+            for labels, value in samples:
+                keys.append(".".join([name.replace("_", ".", 1), *labels.values()]))
+                values.append(float(value))
+        while keys and store.room >= len(keys):
+            taken, _ = store.put_many(keys, values, [int(wall_clock())] * len(keys))
+            del keys[:taken], values[:taken]
+        yield COUNTERS_PAUSE
 
 
 def seal_late(count: Callable[[], int], seal_one: Callable[[], None]) -> Steps:

@@ -83,6 +83,7 @@ def test_a_disk_that_fails_deletes_nothing(tmp_path: Path) -> None:
         status, _, body = ask(server, "/series?query=a", "DELETE", headers=HEADERS)
         assert (status, body) == (503, b"not stored\n")
         assert get(server, "a") == b"ok\na 1.0 1\n\n"
+        assert ask(server, "/health")[::2] == (503, b"the disk is full or fails\n")
         (tmp_path / "elsewhere.db").rename(path)
 
 

@@ -3,15 +3,22 @@
 import base64
 import hashlib
 import http.client
+import json
 import re
+import shutil
 import socket
-from contextlib import closing
-from typing import Any, Iterator, Tuple
+import subprocess
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 
 from metricsd import Server
-from tests.conftest import running
+from metricsd.store import Memory
+from metricsd.upkeep import COUNTERS_PAUSE, store_counters
+from tests.conftest import Clock, running
 
 Answered = Tuple[int, "http.client.HTTPMessage", bytes]
 
@@ -108,3 +115,73 @@ def test_a_request_that_does_not_come_is_not_waited_for(monkeypatch: pytest.Monk
         client.settimeout(10)
         client.sendall(b"GET / HTTP/1.1\r\n")
         assert client.recv(100) == b""
+
+
+def test_counters_for_prometheus(web: Server) -> None:
+    status, headers, body = ask(web, "/metrics")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"\nmetricsd_points 0\n" in body
+    assert re.search(rb'\nmetricsd_connections_total\{endpoint="http"\} [1-9]', body)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool here")
+def test_promtool_finds_nothing_to_say_about_these(tmp_path: Path) -> None:
+    with running("127.0.0.1", 0, http=0, graphite=0, store=f"sqlite:{tmp_path}/p") as server:
+        body = ask(server, "/metrics")[2]
+    check = subprocess.Popen(["promtool", "check", "metrics"], stdin=-1, stdout=-1, stderr=-2)
+    said = check.communicate(body, 50)[0]
+    assert (check.returncode, said) == (0, b"")
+
+
+def test_counters_are_stored_as_points() -> None:
+    with running("127.0.0.1", 0, http=0, self_metrics=True) as server:
+        deadline = time.monotonic() + 10
+        keys: List[str] = []
+        while not keys and time.monotonic() < deadline:
+            keys = json.loads(ask(server, "/metrics/index.json")[2].decode())
+        assert {"metricsd.points", "metricsd.connections_total.put"} <= set(keys)
+        assert all(re.match(r"metricsd\.[a-z_]+(\.[a-z-]+)?$", key) for key in keys)
+
+
+def test_counters_are_not_stored_where_there_is_no_room() -> None:
+    clock = Clock()
+    store = Memory(max_points=3)
+    counters: Any = [
+        ("metricsd_a", "gauge", "", [({}, 1.0)]),
+        ("metricsd_b_total", "", "", [({}, 2)]),
+    ]
+    steps = store_counters(counters, store, lambda: clock.now)
+    assert next(steps) == 0.0
+    assert next(steps) == COUNTERS_PAUSE
+    assert [key for key, _ in store.items()] == ["metricsd.a", "metricsd.b_total"]
+    clock.now += 1
+    next(steps)
+    assert store.points == 2
+
+
+def test_who_never_reads_takes_little_memory_and_has_his_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twenty ask for much again and again, and read nothing; then somebody else is served."""
+    monkeypatch.setattr("metricsd.http.session.READING_SECONDS", 0.3)
+    monkeypatch.setattr("metricsd.upkeep.OVERDUE_PAUSE", 0.05)
+    request = b"GET /metrics/index.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400
+    with running("127.0.0.1", 0, http=0) as server:
+        for number in range(20000):
+            server._store.put(f"key.{number}", 1.0, 1)
+        with ExitStack() as ends:
+            clients = []
+            for _ in range(20):
+                client = ends.enter_context(socket.create_connection(address(server)))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.settimeout(10)
+                client.sendall(request[:8000])
+                clients.append(client)
+            assert ask(server, "/health")[0] == 200
+            sessions = [one.session for one in list(server._connections)]
+            held = [len(getattr(one, "_said", b"")) for one in sessions]
+            assert max(held) < 64 * 1024
+            deadline = time.monotonic() + 10
+            while server._connections and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert not server._connections

@@ -107,6 +107,11 @@ class DurableStore(Store):
         return self._memory.room - self._pending
 
     @property
+    def trouble(self) -> str:  # type: ignore[override]
+        """Why puts are refused, since the last one that was."""
+        return "the disk is full or fails" if self._failed else ""
+
+    @property
     def file_bytes(self) -> int:
         """The size of the file and its WAL, when something was last written."""
         return self._file.database.bytes
