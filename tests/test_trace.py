@@ -614,5 +614,6 @@ def test_without_the_option_nothing_is_traced() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
         assert process.stderr is not None
-        (line,) = process.stderr.read().decode().splitlines()
-    assert line.endswith("metricsd INFO: stopped")
+        said = process.stderr.read().decode().splitlines()
+    assert said[-1].endswith("metricsd INFO: stopped")
+    assert all(" metricsd INFO: " in line for line in said)
