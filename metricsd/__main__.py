@@ -4,6 +4,7 @@ Owns what a user is told. Does not serve: that is run_server; nor list the optio
 """
 
 import argparse
+import functools
 import logging
 import os
 import sys
@@ -28,6 +29,10 @@ Try it: start it, and in another terminal: telnet 127.0.0.1 8888
 ENVIRONMENT = """\
 Each option can also be set in the environment, as in METRICSD_PORT=8889; the command line wins.
 """
+
+
+class SupervisionError(Exception):
+    """What started this process has handed on what can't be used; the message is one line."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -58,15 +63,29 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
         parts = Parts(**observed(Trace(sys.stderr)))
     try:
+        if "NOTIFY_SOCKET" in os.environ or "LISTEN_FDS" in os.environ:
+            parts = _supervised(parts)
         run_server(parts=parts, **options)
     except OptionError as error:  # of options that do not go together
         parser.error(f"argument --{error.name.replace('_', '-')}: {error.problem}")
-    except (ListenError, OpenError) as error:
+    except (ListenError, OpenError, SupervisionError) as error:
         print(f"metricsd: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # in the moment before the server takes care of signals
         return 130
     return 0
+
+
+def _supervised(parts: Parts) -> Parts:
+    """The same parts, for a process that systemd has started. Raises SupervisionError."""
+    from metricsd.systemd import InheritError, Supervisor  # an optional part
+
+    try:
+        supervisor = Supervisor(os.environ, os.getpid())
+    except InheritError as error:
+        raise SupervisionError(str(error)) from error
+    attachments = functools.partial(parts.attachments, supervisor=supervisor)
+    return parts._replace(attachments=attachments)
 
 
 def _open_standard_streams() -> None:

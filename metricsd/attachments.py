@@ -19,6 +19,7 @@ from metricsd.loop import (
     open_tcp,
     open_tcp_and_udp,
     open_unix,
+    prepare,
 )
 from metricsd.protocol import Dispatcher
 from metricsd.service import tell_of_store, tell_refusals
@@ -37,8 +38,14 @@ class Attachments:
         reactor: Reactor,
         connections: Collection[Connection],
         wall_clock: Callable[[], float],
+        supervisor: Any = None,
     ) -> None:
-        """Take the options of the server, checked; ``connections`` are those that are open."""
+        """Take the options of the server, checked; ``connections`` are those that are open.
+
+        ``supervisor`` is systemd's, if it has started this process.
+        """
+        self._supervisor = supervisor
+        self._inherited: Dict[str, List[Any]] = supervisor.inherited if supervisor else {}
         self._options = options
         self._reactor = reactor
         self._connections = connections
@@ -49,6 +56,12 @@ class Attachments:
 
     def open_store(self) -> Store:
         """The store that the options name. Raises OpenError."""
+        if self._supervisor is None:
+            return self._open_store()
+        with self._supervisor.loading(self._options.store):
+            return self._open_store()
+
+    def _open_store(self) -> Store:
         options = self._options
         kind, _, path = options.store.partition(":")
         if kind == "memory":
@@ -79,9 +92,14 @@ class Attachments:
         announce(listeners)
         tell_of_store(self._options, self.counters.value("metricsd_points"))
         Task(self._reactor, tell_refusals(self.counters))
+        if self._supervisor is not None:
+            self._supervisor.ready()
+            Task(self._reactor, self._supervisor.watchdog())
 
     def stopping(self) -> None:
         """The loop has ended: what has arrived will be answered, and then it is over."""
+        if self._supervisor is not None:
+            self._supervisor.stopping()
 
     def on_signals(self) -> Dict[str, Callable[[], None]]:
         """What is to be done at signals, by their names; to be called in the signal's handler."""
@@ -115,9 +133,9 @@ class Attachments:
         for endpoint in self._put(make_session):
             yield endpoint
             first = first or endpoint.sockets[0].getsockname()
-        if options.graphite is not None:
+        if options.graphite is not None or self._inherited.keys() & {"graphite", "graphite-udp"}:
             yield from self._graphite(dispatcher.store)
-        if options.http is not None:
+        if options.http is not None or "http" in self._inherited:
             yield self._http(dispatcher, first)
         if options.self_metrics:
             Task(self._reactor, store_counters(self.counters, dispatcher.store, self._wall_clock))
@@ -125,11 +143,23 @@ class Attachments:
     def _put(self, make_session: Callable[[], Session]) -> Iterator[Endpoint]:
         """Where points are put and got, over TCP, on this machine, or both."""
         options = self._options
-        if options.port is not None:
-            yield Endpoint("put", open_tcp(options.host, options.port), make_session)
-        if options.unix is not None:
+        sockets = self._handed_on("put")
+        if not sockets and options.port is not None and "unix" not in self._inherited:
+            sockets = open_tcp(options.host, options.port)
+        if sockets:
+            yield Endpoint("put", sockets, make_session)
+        sockets = self._handed_on("unix")
+        if not sockets and options.unix is not None:
             sockets = open_unix(options.unix, int(options.unix_mode, 8))
+        if sockets:
             yield Endpoint("unix", sockets, make_session)
+
+    def _handed_on(self, name: str) -> List[Any]:
+        """The sockets that replace what an option would open, ready for use; maybe none."""
+        sockets = self._inherited.get(name, [])
+        for sock in sockets:
+            prepare(sock)
+        return sockets
 
     def _graphite(self, store: Store) -> Iterator[Endpoint]:
         """Where Graphite's lines come in, in streams and in datagrams."""
@@ -140,10 +170,15 @@ class Attachments:
         # Before the store's own work of a turn, as with the block of puts.
         self._reactor.once_a_turn.insert(0, intake.run)
         limit = self._options.max_line_bytes
-        streams, datagrams = open_tcp_and_udp(*self._options.graphite)
-        yield Endpoint("graphite", streams, lambda: Feed(intake, limit))
+        streams = self._handed_on("graphite")
+        datagrams = self._inherited.get("graphite-udp", [])
+        if not streams and not datagrams:
+            streams, datagrams = open_tcp_and_udp(*self._options.graphite)
+        if streams:
+            yield Endpoint("graphite", streams, lambda: Feed(intake, limit))
         feed = DatagramFeed(intake, limit)
-        yield Endpoint("graphite-udp", datagrams, lambda: feed, in_datagrams=True)
+        if datagrams:
+            yield Endpoint("graphite-udp", datagrams, lambda: feed, in_datagrams=True)
 
     def _http(self, dispatcher: Dispatcher, put_address: Union[Address, str]) -> Endpoint:
         """The window on the store; ``put_address`` is where points can be put."""
@@ -164,6 +199,6 @@ class Attachments:
         Task(reactor, close_overdue(self._connections, reactor))
         return Endpoint(
             "http",
-            open_tcp(*self._options.http),
+            self._handed_on("http") or open_tcp(*self._options.http),
             lambda: HttpSession(site.answer, site.fields, lambda: reactor.now),
         )

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).resolve().parent
 # command line.
 PARTS = (
     "loop", "store", "protocol", "server", "attachments", "counters", "options", "service",
-    "upkeep", "version", "client", "durable", "__init__", "__main__",
+    "systemd", "upkeep", "version", "client", "durable", "__init__", "__main__",
 )  # fmt: skip
 
 # The option that asks for a part, if it is one that may have been left out.

@@ -24,6 +24,7 @@ ARROWS: Dict[str, Set[str]] = {
     "version": set(),
     "client": set(),
     "counters": set(),
+    "systemd": set(),
     "service": {"loop", "counters"},
     "protocol": {"store"},
     "upkeep": {"loop"},
@@ -39,12 +40,12 @@ ARROWS: Dict[str, Set[str]] = {
     "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
     "onefile": set(),
-    "__main__": {"loop", "store", "options", "server", "watch"},
+    "__main__": {"loop", "store", "options", "server", "systemd", "watch"},
     "__init__": {"loop", "store", "options", "server", "client"},
 }
 
 # Parts that are only imported where an option asks for them.
-OPTIONAL = {"durable", "cluster", "graphite", "http", "watch", "walkthrough"}
+OPTIONAL = {"systemd", "durable", "cluster", "graphite", "http", "watch", "walkthrough"}
 
 # What is not of the standard library, and who may know it.
 LIBRARIES = {"glide_sync": "cluster/links.py"}

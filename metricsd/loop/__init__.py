@@ -10,6 +10,7 @@ from metricsd.loop.endpoints import (
     format_address,
     open_tcp,
     open_tcp_and_udp,
+    prepare,
     say_address,
 )
 from metricsd.loop.listener import Listener
@@ -33,6 +34,6 @@ __all__ = [
     "READ", "REPEATS", "WRITE", "Address", "Callback", "Connection", "Datagrams", "Endpoint",
     "ListenError", "Listener", "Pause", "Reactor", "Ready", "Session", "Steps", "Task", "Timer",
     "Watch", "Worker", "announce", "bound_garbage_collection", "close_socket", "format_address",
-    "log_shown", "open_tcp", "open_tcp_and_udp", "open_unix", "raise_descriptor_limit",
+    "log_shown", "open_tcp", "open_tcp_and_udp", "open_unix", "prepare", "raise_descriptor_limit",
     "say_address", "share_the_lock", "stopped_by_signals",
 ]  # fmt: skip

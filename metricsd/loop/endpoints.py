@@ -74,6 +74,19 @@ def open_tcp_and_udp(
     return sockets[:half], sockets[half:]
 
 
+def prepare(sock: socket.socket) -> None:
+    """Set what the sockets that a TCP one accepts inherit; nothing on a unix one. Raises OSError.
+
+    A reply leaves in one send, which Nagle's algorithm could only delay; keep-alive ends
+    connections whose other end has lost its power.
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if NOTSENT_LOWAT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT_BYTES)
+
+
 def format_address(host: str, port: int) -> str:
     """``127.0.0.1:8888``, or for IPv6 ``[::1]:8888``."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -163,12 +176,7 @@ def _open_one(family: int, address: Address) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:  # IPv4 has a socket of its own
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Accepted sockets inherit these. A reply leaves in one send, which Nagle's algorithm could
-        # only delay; keep-alive ends connections whose other end has lost its power.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if NOTSENT_LOWAT is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT_BYTES)
+        prepare(sock)
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(BACKLOG)
