@@ -29,7 +29,7 @@ from servers import free_port  # noqa: E402
 from metricsd.cluster.address import parse  # noqa: E402
 from metricsd.cluster.encoding import index_name, slot_of  # noqa: E402
 from metricsd.cluster.links import Link  # noqa: E402
-from tests.shards import Shard, Shards, programs, shards, wait_until  # noqa: E402
+from tests.shards import NODE_TIMEOUT_MS, Shard, Shards, programs, shards, wait_until  # noqa: E402
 
 PUTTERS = 4
 
@@ -284,12 +284,26 @@ def table(head: Tuple[str, ...], rows: Table) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+def write(path: Path, parts: Dict[str, str]) -> None:
+    """Put these parts into a file of results; others that it has stay as they are."""
+    old = path.read_text().split("\n## ")[1:] if path.exists() else []
+    there = dict(part.split("\n\n", 1) for part in old)
+    there.update(parts)
+    lines = [f"## {title}\n\n{part.strip()}\n" for title, part in there.items()]
+    path.write_text("\n".join(["# Past one machine\n", *lines]))
+
+
 def main() -> int:
     """Run what is asked for; return the exit code."""
     parser = argparse.ArgumentParser(description="Break and measure fronts of a real cluster.")
     parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--only", choices=("failovers", "memory", "rates"), help="one part")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where cluster.md is written")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where cluster.md is written, or the parts of it that were run",
+    )
     arguments = parser.parse_args()
     found = programs()
     if not found:
@@ -300,6 +314,7 @@ def main() -> int:
     parts: Dict[str, str] = {}
     broken: Table = []
     quick = arguments.quick
+    seconds = 1.0 if quick else 5.0  # of each rate
     if arguments.only in (None, "failovers"):
         broken += [failovers(program, ack, 1 if quick else 20) for ack in ACKS]
         broken.append(killed_fronts(program, 1 if quick else 10))
@@ -312,14 +327,15 @@ def main() -> int:
         parts["Memory of the primaries"] = table(("points", "bytes a point"), sizes)
     if arguments.only in (None, "rates"):
         columns = ("what", "puts/s", "CPU of the fronts a put, us", "others' gets, p99, ms")
-        parts["Puts at pipeline 100"] = table(columns, rates(program, 1.0 if quick else 5.0))
-    text = f"{name}, three primaries and three replicas, on the same machine. "
-    text += ", ".join(f"{key}: {value}" for key, value in about(1, 5.0).items()) + ".\n"
-    text += "".join(f"\n**{warning}**\n" for warning in warnings)
-    text += "".join(f"\n## {title}\n\n{part}" for title, part in parts.items())
-    print(text)
+        parts["Puts at pipeline 100"] = table(columns, rates(program, seconds))
+    told = f"{name}, three primaries, three replicas and the load on one machine, "
+    told += f"cluster-node-timeout {NODE_TIMEOUT_MS / 1000:g} s. "
+    told += ", ".join(f"{key}: {value}" for key, value in about(1, seconds).items()) + ".\n"
+    told += "".join(f"\n**{warning}**\n" for warning in warnings)
+    parts = {title: f"{told}\n{part}" for title, part in parts.items()}
+    print("\n".join(parts.values()))
     if arguments.out:
-        (arguments.out / "cluster.md").write_text("# Past one machine\n\n" + text)
+        write(arguments.out / "cluster.md", parts)
     must_not = [row for row in broken if "primaries killed, `--ack primary`" not in row[0]]
     return int(any(row[3] != "0" for row in must_not))
 

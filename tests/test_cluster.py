@@ -1,12 +1,15 @@
 """Fronts of a real cluster: Valkey, and Redis 7 where it is installed."""
 
 import contextlib
+import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
@@ -325,7 +328,7 @@ def test_a_replica_is_missing(breakable: Shards) -> None:
         wait_until(lambda: client.ask(b"put %s 1 1\n" % other.encode()) == OK)
 
 
-def test_the_password(cluster: Shards, tmp_path: Any) -> None:
+def test_the_password(cluster: Shards, tmp_path: Path) -> None:
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text("sesame\n")
     wrong.write_text("open\n")
@@ -344,6 +347,47 @@ def test_the_password(cluster: Shards, tmp_path: Any) -> None:
             shard.hang_up()
             shard.ask("CONFIG", "SET", "requirepass", "")
             shard.password = ""
+
+
+def certify(folder: Path) -> Tuple[Path, Path, Path]:
+    """A certificate for this machine, its key, and that of who vouches for it."""
+    authority = ["-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test"]
+    authority += ["-addext", "basicConstraints=critical,CA:TRUE"]
+    (folder / "more").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "more"]
+    for words in (
+        ["req", "-newkey", "rsa:2048", "-nodes", *authority],
+        ["req", "-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "csr", "-subj", "/CN=x"],
+        ["x509", "-req", "-in", "csr", "-out", "pem", "-days", "2", *signing],
+    ):
+        subprocess.run(["openssl", *words], cwd=str(folder), check=True, stderr=subprocess.DEVNULL)
+    return folder / "pem", folder / "key", folder / "ca.pem"
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl here")
+@pytest.mark.parametrize("trusted", [True, False])
+def test_tls(tmp_path: Path, trusted: bool) -> None:
+    if "redis" not in PROGRAMS:
+        pytest.skip("Valkey's package is built without TLS; Debian's redis-server is not here")
+    certificate, key, authority = certify(tmp_path)
+    tls_port, port = free_port(), free_port()
+    settings = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-port", tls_port]
+    settings += ["--tls-ca-cert-file", authority, "--tls-auth-clients", "no"]
+    settings += ["--tls-cluster", "yes", "--cluster-announce-ip", "127.0.0.1"]
+    with shards(PROGRAMS["redis"], tuple(map(str, settings)), primaries=1, replicas=0):
+        command = [sys.executable, "-m", "metricsd", "--port", str(port)]
+        command += ["--store", f"rediss://127.0.0.1:{tls_port}"]
+        environment = dict(os.environ)
+        if trusted:
+            environment["SSL_CERT_FILE"] = str(authority)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        try:
+            with connect(port) as client:
+                said = client.ask(b"put a 1 1\nget a\n", 2)
+        finally:
+            process.kill()
+            process.wait()
+        assert said == (OK + b"ok\na 1.0 1\n\n" if trusted else NOT_STORED + NOT_READ)
 
 
 def test_a_cluster_that_starts_later(breakable: Shards) -> None:

@@ -88,11 +88,11 @@ def test_who_is_told_of_a_failure() -> None:
     batch.add(["a", "b"], [1.0, 1.0], [1, 1])
     batch.add(["a"], [1.0], [BUCKET_SECONDS])
     batch.add(["b", "a"], [1.0, 1.0], [1, 2])
-    assert [stored for _, stored in batch.outcomes()] == [False] * 3  # nobody knows
+    assert [stored for *_, stored in batch.outcomes()] == [False] * 3  # nobody knows
     batch.failed = {("b", 0)}
-    assert [stored for _, stored in batch.outcomes()] == [False, True, False]
+    assert [stored for *_, stored in batch.outcomes()] == [False, True, False]
     batch.failed = set()
-    assert [stored for _, stored in batch.outcomes()] == [True] * 3
+    assert [stored for *_, stored in batch.outcomes()] == [True] * 3
 
 
 def test_questions_take_their_steps_together() -> None:

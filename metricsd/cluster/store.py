@@ -232,9 +232,10 @@ class ClusterStore(Store):
         """Tell whoever has put these what has come of them."""
         if batch.problem:
             log_failure("puts", batch.problem)
-        for receipt, stored in batch.outcomes():
+        self.trouble = f"the cluster refuses puts: {batch.problem}" if batch.problem else ""
+        for receipt, count, stored in batch.outcomes():
             if not stored:
-                self.refused_puts += 1
+                self.refused_puts += count
             receipt.settle(None if stored else NOT_STORED)
 
     def _sweep(self, pause: float) -> Steps:

@@ -53,8 +53,8 @@ class Batch:
         self.receipts.append((len(self.keys), receipt))
         return receipt
 
-    def outcomes(self) -> Iterator[Tuple[Receipt, bool]]:
-        """Each receipt, and whether all of its puts are stored."""
+    def outcomes(self) -> Iterator[Tuple[Receipt, int, bool]]:
+        """Each receipt, the number of its puts, and whether all of them are stored."""
         start = 0
         for end, receipt in self.receipts:
             stored = self.failed is not None
@@ -63,7 +63,7 @@ class Batch:
                 stored = not any(
                     (key, timestamp // BUCKET_SECONDS) in self.failed for key, timestamp in places
                 )
-            yield receipt, stored
+            yield receipt, end - start, stored
             start = end
 
 
