@@ -152,6 +152,4 @@ MUTATIONS = [
              HEADER_PADDED, HEADER_AS_IT_IS),
     Mutation("a WAL that is a header and no more", Wal, "has_frames", "self.size > HEADER.size",
              "self.size > 0"),
-    Mutation("idle though it is not listened to", Connection, "idle",
-             "self._listening and not self._outbox", "not self._outbox"),
 ]  # fmt: skip

@@ -204,6 +204,7 @@ class World:
             self._let_go()
             for client in self.clients:
                 client.leave()
+                client.due = 0
             self._crashed = False
             return False
         self.promises.end(server)
