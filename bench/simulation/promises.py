@@ -207,7 +207,7 @@ class Promises:
         world = self._world
         calm = world.report.starts == 1 and not world.disk.failures
         for feeder in world.feeders:
-            gone = feeder.socket.reset and feeder.accepted or feeder.socket.refused
+            gone = (feeder.socket.reset and feeder.accepted) or feeder.socket.refused
             if calm and world.options.max_points is None and not gone:
                 for put in feeder.lines[: feeder.due]:
                     promise(put.timestamp in points.get(put.key, ()), "a line is lost")
