@@ -5,13 +5,24 @@ work, nor when the server begins and ends.
 """
 
 import logging
-from typing import Any, Callable, Collection, Dict, Iterable, Iterator, List, Union
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Union,
+)
 
 from metricsd.counters import Counters
 from metricsd.loop import (
     Address,
     Connection,
     Endpoint,
+    ListenError,
     Reactor,
     Session,
     Task,
@@ -50,6 +61,8 @@ class Attachments:
         self._reactor = reactor
         self._connections = connections
         self._wall_clock = wall_clock
+        self._tls: Any = None  # around what is said over TCP, if there is a certificate
+        self._deadlines: Optional[Task] = None  # the task that minds them, if a session has one
         self.on_reload: List[Callable[[], None]] = []  # each reads something anew, at SIGHUP
         self.counters = Counters()
         self.counters.add(options=options, reactor=reactor, connections=connections)
@@ -129,6 +142,8 @@ class Attachments:
         """
         self.counters.add(counts=dispatcher.counts)
         options = self._options
+        if options.tls_cert is not None:
+            self._tls = self._open_tls()
         first: Any = None  # address where points can be put
         for endpoint in self._put(make_session):
             yield endpoint
@@ -147,7 +162,7 @@ class Attachments:
         if not sockets and options.port is not None and "unix" not in self._inherited:
             sockets = open_tcp(options.host, options.port)
         if sockets:
-            yield Endpoint("put", sockets, make_session)
+            yield self._over_tcp("put", sockets, make_session)
         sockets = self._handed_on("unix")
         if not sockets and options.unix is not None:
             sockets = open_unix(options.unix, int(options.unix_mode, 8))
@@ -160,6 +175,47 @@ class Attachments:
         for sock in sockets:
             prepare(sock)
         return sockets
+
+    def _over_tcp(
+        self, name: str, sockets: List[Any], make_session: Callable[[], Session]
+    ) -> Endpoint:
+        """An endpoint with TLS around each session if there is a certificate."""
+        tls = self._tls
+        if tls is None:
+            return Endpoint(name, sockets, make_session)
+        return Endpoint(
+            name,
+            sockets,
+            lambda: tls.around(make_session(), self._whose),
+            protection="with TLS",
+            guarded=self._options.tls_clients is not None,
+        )
+
+    def _open_tls(self) -> Any:
+        """The certificate of the server. Raises ListenError."""
+        try:
+            from metricsd.tls import Tls, TlsError
+        except ModuleNotFoundError:
+            raise ListenError("cannot listen with TLS: this Python has no ssl", None) from None
+        options = self._options
+        try:
+            tls = Tls(options.tls_cert, options.tls_key, options.tls_clients, self._reactor)
+        except TlsError as error:
+            raise ListenError(f"cannot listen with TLS: {error}", None) from None
+        self.on_reload.append(tls.reload)
+        self.counters.add(tls=tls)
+        self._mind_deadlines()
+        return tls
+
+    def _mind_deadlines(self) -> None:
+        """Close who is overdue, from now on."""
+        if self._deadlines is None:
+            self._deadlines = Task(self._reactor, close_overdue(self._connections, self._reactor))
+
+    def _whose(self, session: Session) -> str:
+        """The client with a session, for the log; finding it takes a look at all of them."""
+        found = [repr(each) for each in self._connections if each.session is session]
+        return found[0] if found else "a client"
 
     def _graphite(self, store: Store) -> Iterator[Endpoint]:
         """Where Graphite's lines come in, in streams and in datagrams."""
@@ -191,13 +247,14 @@ class Attachments:
                 return "stopping"
             return "store is full" if store.room <= 0 else store.trouble
 
-        site = Site(Page(put_address), self._options.http_host, health, lambda: self.counters)
+        page = Page(put_address, self._tls is not None)
+        site = Site(page, self._options.http_host, health, lambda: self.counters)
         shares = Shares(lambda callback: reactor.call_later(0.0, callback))
         GraphiteApi(store, self._wall_clock, shares).add_to(site.add)
         deletion = Deletion(store, dispatcher.kept_replies.forget)
         site.add("/series", DELETE=deletion.delete)
-        Task(reactor, close_overdue(self._connections, reactor))
-        return Endpoint(
+        self._mind_deadlines()
+        return self._over_tcp(
             "http",
             self._handed_on("http") or open_tcp(*self._options.http),
             lambda: HttpSession(site.answer, site.fields, lambda: reactor.now),

@@ -74,6 +74,7 @@ ROWS = (
         {"listeners": _accepted}, "endpoint"),
     Row("metricsd_connections_refused_total", COUNTER, "Connections ended at their beginning.",
         {"counts": lambda counts: {"stranger": counts.strangers},
+         "tls": lambda tls: {"tls": tls.refused},
          "intake": lambda intake: {"stranger": intake.strangers}}, "reason"),
     Row("metricsd_accept_pauses_total", COUNTER, "Times when new connections had to wait.",
         {"listeners": _paused}, "reason"),

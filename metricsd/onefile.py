@@ -33,6 +33,7 @@ ASKED_FOR_BY = {
     "cluster": "--store valkey://",
     "graphite": "--graphite",
     "http": "--http",
+    "tls": "--tls-cert",
     "watch": "--trace",
 }
 

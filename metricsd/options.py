@@ -188,6 +188,14 @@ OPTIONS = (
            "nowhere"),
     Option("unix_mode", "0600", MODE, "MODE",
            "who may use that socket, as a mode of a file: 0660 lets the group in"),
+    Option("tls_cert", None, PATH, "PATH",
+           "the server's certificate, and those it was issued with, in PEM: puts, gets and HTTP go "
+           "over TLS, but for the unix socket", "no TLS"),
+    Option("tls_key", None, PATH, "PATH",
+           "the key of the certificate, in PEM", "in the certificate's file"),
+    Option("tls_clients", None, PATH, "PATH",
+           "certificates of authorities, in PEM: only clients with a certificate of theirs get in "
+           "over TLS", "anyone"),
     Option("graphite", None, ADDRESS, "[HOST:]PORT",
            "where Graphite's lines are taken, over TCP and UDP; nothing is ever said to a sender",
            "nowhere"),
@@ -246,6 +254,9 @@ def checked(given: Mapping[str, Any]) -> Any:
         keep = value is None and (option.default is None or name == "host")
         setattr(options, name, value if keep else option.parse(value))
     _check_store(options)
+    if options.tls_cert is None and (options.tls_key or options.tls_clients):
+        name = "tls_key" if options.tls_key else "tls_clients"
+        raise OptionError(name, "is for TLS: give tls_cert PATH as well")
     if options.port is None and options.unix is None:
         raise OptionError("port", "is none, so nobody could connect: give unix PATH as well")
     return options

@@ -36,6 +36,7 @@ REASONS: Dict[str, str] = {
     "bad": "that are no lines of Graphite",
     "not_finite": "with values that are not finite",
     "stranger": "of clients that speak HTTP or TLS",
+    "tls": "whose TLS handshake has failed",
 }
 
 

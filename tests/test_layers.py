@@ -23,6 +23,7 @@ ARROWS: Dict[str, Set[str]] = {
     "options": set(),
     "version": set(),
     "client": set(),
+    "tls": set(),
     "counters": set(),
     "systemd": set(),
     "service": {"loop", "counters"},
@@ -35,7 +36,7 @@ ARROWS: Dict[str, Set[str]] = {
     "watch": {"loop", "store", "protocol"},
     "attachments": {
         *("counters", "loop", "store", "protocol", "upkeep", "durable", "cluster", "graphite"),
-        *("http", "service"),
+        *("http", "service", "tls"),
     },
     "server": {"loop", "store", "protocol", "options", "upkeep", "attachments"},
     "walkthrough": {"server", "watch", "store"},
@@ -45,7 +46,7 @@ ARROWS: Dict[str, Set[str]] = {
 }
 
 # Parts that are only imported where an option asks for them.
-OPTIONAL = {"systemd", "durable", "cluster", "graphite", "http", "watch", "walkthrough"}
+OPTIONAL = {"systemd", "durable", "cluster", "graphite", "http", "tls", "watch", "walkthrough"}
 
 # What is not of the standard library, and who may know it.
 LIBRARIES = {"glide_sync": "cluster/links.py"}

@@ -1,6 +1,7 @@
 """What OPERATING.md says is so: its commands run, as they stand there or on a free port."""
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -95,6 +96,29 @@ def test_a_unix_socket(quick_path: Path) -> None:
             nc.stdin.flush()
             assert nc.stdout.readline() == b"ok\n"
             nc.kill()
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.skipif(
+    b"OpenSSL 3" not in subprocess.check_output("openssl version || true", shell=True),
+    reason="there is no openssl of version 3 here",
+)
+def test_tls_in_five_commands(tmp_path: Path) -> None:
+    (commands,) = [block.splitlines() for block in blocks("Guard it") if "openssl" in block]
+    assert len(commands) == 5
+    for command in commands[:4]:
+        subprocess.run(["bash", "-c", command], cwd=str(tmp_path), check=True, stderr=-1)
+    serve = [sys.executable, *commands[4].split()[1:], "--port", "0"]
+    (program,) = blocks("Guard it", "python")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(serve, stderr=-1, cwd=str(tmp_path), env=environment) as process:
+        assert process.stderr is not None
+        port = re.findall(rb":(\d+) with TLS$", process.stderr.readline())[0].decode()
+        program = program.replace("8888", port) + '    print(client.get("*"))\n'
+        run = [sys.executable, "-c", program]
+        said = subprocess.check_output(run, cwd=str(tmp_path), env=environment)
+        assert b"room" in said
         process.terminate()
         assert process.wait(10) == 0
 

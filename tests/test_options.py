@@ -18,6 +18,7 @@ GOOD: Dict[str, List[Any]] = {
     "host": [("::1", "::1"), ("", "")],
     "port": [("0", 0), ("65535", 65535), (8888, 8888), ("none", None), (None, None)],
     "unix": [("/a b", "/a b"), ("x.sock", "x.sock")],
+    "tls_cert": [("/a b", "/a b")],
     "unix_mode": [("0660", "0660"), ("600", "600"), (0o666, "0666"), (0o7, "0007")],
     "max_connections": [("1", 1), (7, 7)],
     "max_line_bytes": [("1", 1), (65536, 65536)],
@@ -136,6 +137,12 @@ def test_an_unknown_name() -> None:
         Server("127.0.0.1", 0, max_point=1)
     with pytest.raises(TypeError, match=r"'trace'"):
         Server("127.0.0.1", 0, trace=True)
+
+
+@pytest.mark.parametrize("name", ["tls_key", "tls_clients"])
+def test_what_is_for_tls_needs_a_certificate(name: str) -> None:
+    with pytest.raises(OptionError, match=f"^{name} is for TLS: give tls_cert PATH as well"):
+        checked({name: "x.pem"})
 
 
 @pytest.mark.parametrize("name, value", [("fsync", "always"), ("salvage", True)])

@@ -56,7 +56,7 @@ def test_the_dialogue(server: metricsd.Server) -> None:
 
 def test_the_python_examples() -> None:
     (client,) = blocks("python")
-    (embedded,) = re.findall("```python\n(.*?)```", OPERATING, re.DOTALL)
+    embedded = re.findall("```python\n(.*?)```", OPERATING, re.DOTALL)[0]
     imported, called = re.findall(
         r"`(from metricsd import run_server)` and `(run_server\(.*\))`", README
     )[0]

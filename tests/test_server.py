@@ -538,6 +538,16 @@ class TestStopping:
             for client in clients:
                 assert client.rest() == OK + b"ok\nk 1.0 1\n\n"
 
+    def test_a_client_that_has_left_without_its_last_replies_is_not_waited_for(self) -> None:
+        """Its system resets the connection, and will never acknowledge them."""
+        with Server("127.0.0.1", 0) as server:
+            with Conversation(server.address) as client:
+                client.socket.sendall(b"get k\n")
+            server.stop()
+            started = time.monotonic()
+            server.serve_forever()
+            assert time.monotonic() - started < server_module.STOP_SECONDS / 2
+
     def test_a_client_that_does_not_read_is_cut_off_in_time(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

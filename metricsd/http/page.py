@@ -15,7 +15,7 @@ FILE = Path(__file__).with_name("page.html")
 
 # Where the command for a first point goes, and the command. nc ends after a second of silence.
 PLACE = "FIRST_POINT"
-FIRST_POINT = 'echo "put cpu 12.5 $(date +%s)" | nc -w 1 {where}'
+FIRST_POINT = 'echo "put cpu 12.5 $(date +%s)" | {sender}'
 
 # For the tab of a browser.
 ICON = (
@@ -28,9 +28,9 @@ ICON = (
 class Page:
     """One HTML file, whose only script and only style are known by their SHA-256."""
 
-    def __init__(self, put_address: Union[Tuple[object, ...], str]) -> None:
+    def __init__(self, put_address: Union[Tuple[object, ...], str], with_tls: bool = False) -> None:
         """``put_address`` is where points are put: a host and a port, or a path, as sockets say."""
-        command = FIRST_POINT.format(where=_where(put_address))
+        command = FIRST_POINT.format(sender=_sender(put_address, with_tls))
         source = FILE.read_text(encoding="utf-8")
         self.text = source.replace(PLACE, html.escape(command), 1).encode()
         script, style = (_digest(source, tag) for tag in ("script", "style"))
@@ -41,13 +41,16 @@ class Page:
         )
 
 
-def _where(address: Union[Tuple[object, ...], str]) -> str:
-    """An address as nc takes it."""
+def _sender(address: Union[Tuple[object, ...], str], with_tls: bool) -> str:
+    """The command that sends a line to an address."""
     if isinstance(address, str):
-        return "-U " + shlex.quote(address)
+        return "nc -w 1 -U " + shlex.quote(address)
     host, port = address[:2]
     every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # stand for every address of the machine
-    return f"{every.get(str(host), host)} {port}"
+    host = every.get(str(host), host)
+    if with_tls:
+        return f"openssl s_client -quiet -connect {host}:{port}"
+    return f"nc -w 1 {host} {port}"
 
 
 def _digest(source: str, tag: str) -> str:

@@ -41,7 +41,9 @@ class Delivery:
             self._timer.cancel()
 
     def _look(self) -> None:
-        if undelivered(self._socket):
+        # A client that has left before has reset the connection, and acknowledges nothing any more.
+        lost = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if undelivered(self._socket) and not lost:
             self._timer = self._reactor.call_later(DELIVERY_CHECK_SECONDS, self._look)
             return
         try:
