@@ -6,13 +6,12 @@ which no derivative is known. Buckets begin at multiples of the step, so that wh
 not depend on when they are looked at; the first and the last are whole.
 """
 
-from collections import Counter
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from metricsd.graphite.globs import matching
 from metricsd.graphite.limits import MAX_SERIES_VALUES, RenderError
-from metricsd.graphite.timeseries import FOLDS, NAN, TimeSeries, Work
-from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Answer, Series, Store
+from metricsd.graphite.timeseries import TimeSeries, Work
+from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Series, Store, buckets
 
 Points = Tuple[Sequence[int], Sequence[float]]  # timestamps and values
 
@@ -81,36 +80,23 @@ def _find_steps(request: Request, keys: List[str]) -> Work[None]:
 
 def _interval(series: Series, request: Request) -> Work[Optional[int]]:
     """The median gap between points in the range, or else between the newest ones."""
-    gaps: Dict[int, int] = {}
-    yield from sample_gaps(series, request.start, request.until, gaps)
-    if not gaps:
-        yield from sample_gaps(series, MIN_TIMESTAMP, MAX_TIMESTAMP, gaps)
-    middle = sum(gaps.values()) / 2
-    for gap in sorted(gaps):
-        middle -= gaps[gap]
+    found: Dict[int, int] = {}
+    for start, until in (
+        (request.start, request.until),
+        (MIN_TIMESTAMP, MAX_TIMESTAMP),
+    ):
+        if found:
+            break
+        for some in buckets.gaps(series, start, until):
+            for gap, number in some.items():
+                found[gap] = found.get(gap, 0) + number
+            yield BLOCK_WORK
+    middle = sum(found.values()) / 2
+    for gap in sorted(found):
+        middle -= found[gap]
         if middle <= 0:
             return gap
     return None
-
-
-def sample_gaps(series: Series, start: int, until: int, gaps: Dict[int, int]) -> Work[None]:
-    """Count the gaps between points in a range."""
-    at = start - 1
-    while at < min(until, series.newest):
-        (timestamps, _), at = yield from _points_after(series, at)
-        there = [timestamp for timestamp in timestamps if timestamp <= until]
-        for gap, number in Counter(map(int.__sub__, there[1:], there)).items():
-            gaps[gap] = gaps.get(gap, 0) + number
-        yield BLOCK_WORK
-
-
-def _points_after(series: Series, at: int) -> Work[Tuple[Points, int]]:
-    """What ``series.after`` says; a store that is elsewhere has to be waited for."""
-    found = series.after(at)
-    if isinstance(found, Answer):
-        yield found
-        return found.result
-    return found
 
 
 def _fetch_one(
@@ -125,19 +111,14 @@ def _fetch_one(
         raise RenderError(
             f"a window or a shift makes {count} values of one series, more than {MAX_SERIES_VALUES}"
         )
-    values: List[float] = [NAN] * count
-    buckets: Dict[int, List[float]] = {}
-    at = first - 1
-    while at < min(end - 1, series.newest):
-        (timestamps, found), at = yield from _points_after(series, at)
-        for timestamp, value in zip(timestamps, found):
-            if timestamp < end and value - value == 0:
-                buckets.setdefault((timestamp - first) // step, []).append(value)
-        yield BLOCK_WORK + len(found)
-    for bucket, inside in buckets.items():
-        values[bucket] = FOLDS[fold](inside)
+    made = buckets.Buckets(first, step, count, FOLD_OF.get(fold, fold))
+    yield from buckets.read(series, made)
     yield count
-    return TimeSeries(key, key, first, end, step, values, "average", tags_of(key))
+    return TimeSeries(key, key, first, end, step, made.values(), "average", tags_of(key))
+
+
+# Points that are not there are not known of, so there are no zeros to take for them.
+FOLD_OF = {"avg": "average", "avg_zero": "average"}
 
 
 def tags_of(key: str) -> Dict[str, str]:

@@ -12,6 +12,6 @@ from metricsd.store.series import Series
 
 __all__ = [
     "MAX_TIMESTAMP", "MIN_TIMESTAMP", "STORED", "Answer", "Columns", "Memory", "Mirror",
-    "OpenError", "Receipt", "SavedSeries", "Series", "Store", "StoreError", "put_all", "save",
-    "seal", "unseal",
+    "OpenError", "Receipt", "SavedSeries", "Series", "Store", "StoreError", "buckets", "put_all",
+    "save", "seal", "unseal",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ old. A block is opened only while it is read or written anew.
 from array import array
 from bisect import bisect_left, bisect_right
 from itertools import count
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from metricsd.store.columns import Columns, Points, empty_columns, has_point, put_point
 from metricsd.store.sealed import seal, sealed_points, unseal, unseal_timestamps, unseal_values
@@ -63,12 +63,13 @@ class Late:
 class Archive:
     """Points in sealed blocks. Every point of a block comes before those of the next."""
 
-    __slots__ = ("_blocks", "_firsts", "_late", "last", "points")
+    __slots__ = ("_blocks", "_firsts", "_late", "_summaries", "last", "points")
 
     def __init__(self) -> None:
         self._blocks: List[bytes] = []
         self._firsts = array("q")  # no point of a block comes before this
         self._late: Dict[bytes, Late] = {}  # by the block
+        self._summaries: Dict[bytes, bytes] = {}  # of some blocks, which are not opened for them
         self.last = 0  # no point comes after this
         self.points = 0  # in all blocks
 
@@ -147,6 +148,41 @@ class Archive:
         end = self.last if last_block else self._firsts[index + 1] - 1
         return (timestamps[start:], values[start:]), end
 
+    def block(self, timestamp: int) -> Tuple[int, int, int]:
+        """The block where a point belongs: its index, and two timestamps that its points are in."""
+        index = self._index(timestamp)
+        return index, self._firsts[index], self.end_of(index)
+
+    def end_of(self, index: int) -> int:
+        """No point of a block comes after this, and none of the next before."""
+        last_block = index + 1 == len(self._blocks)
+        return self.last if last_block else self._firsts[index + 1] - 1
+
+    def summary(self, index: int, summarize: Callable[[Sequence[float]], bytes]) -> Optional[bytes]:
+        """What there is to say of the values of a block; None if it has late points.
+
+        It is kept as long as the block is.
+        """
+        sealed = self._blocks[index]
+        if sealed in self._late:
+            return None
+        summary = self._summaries.get(sealed)
+        if summary is None:
+            summary = self._summaries[sealed] = summarize(unseal_values(sealed))
+        return summary
+
+    def points_of(self, index: int) -> Tuple[Sequence[int], Sequence[float]]:
+        """The timestamps and the values of a block."""
+        sealed = self._blocks[index]
+        if sealed in self._late:
+            return self._columns(index)
+        return unseal_timestamps(sealed), unseal_values(sealed)
+
+    def timestamps_of(self, index: int) -> Sequence[int]:
+        """The timestamps of a block alone; those that are late may be missing."""
+        sealed = self._blocks[index]
+        return unseal_timestamps(sealed) if sealed else self._late[sealed].columns[0]
+
     def drop_before(self, oldest: int) -> int:
         """Drop points before a timestamp; return how many. Some may be left, if it is not 0."""
         # A block that begins at or before this time: all blocks in front of it are older.
@@ -194,6 +230,7 @@ class Archive:
     def _seal_anew(self, index: int) -> None:
         """Seal a block with its late points, as two if it has become large."""
         timestamps, values = self._columns(index)
+        self._summaries.pop(self._blocks[index], None)
         del self._late[self._blocks[index]]
         if len(timestamps) > MAX_BLOCK_POINTS:
             middle = len(timestamps) // 2
@@ -208,6 +245,7 @@ class Archive:
         for index in range(count):
             sealed = self._blocks[index]
             dropped += sealed_points(sealed)
+            self._summaries.pop(sealed, None)
             late = self._late.pop(sealed, None)
             if late is not None:
                 dropped += late.new
@@ -219,6 +257,7 @@ class Archive:
         timestamps, values = self._columns(0)
         count = bisect_left(timestamps, oldest)
         self._late.pop(self._blocks[0], None)
+        self._summaries.pop(self._blocks[0], None)
         if count == len(timestamps):
             del self._blocks[0], self._firsts[0]
         else:
