@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterator, List
+from typing import Dict, Iterator, List
 
 import pytest
 
 import metricsd
 from metricsd import Server
+from metricsd.counters import ROWS
+from metricsd.options import from_environment
+from metricsd.systemd import NAMES
 from tests.conftest import running
 from tests.conversation import SECONDS, Conversation, connect, free_port
 from tests.test_command_line import started
@@ -160,3 +163,92 @@ def test_each_refusal_is_what_a_client_reads(quick_path: Path) -> None:
     assert len(phrases) >= 3
     for phrase in phrases:
         assert f'"{phrase}"' in package or rf"\n{phrase}\n" in package
+
+
+def units() -> Dict[str, str]:
+    """The units of the page, by their file names, for the Python that runs this."""
+    command = f"{sys.executable} -m metricsd"
+    return {
+        text.split("\n", 1)[0][2:]: text.replace("/usr/local/bin/metricsd", command)
+        for text in blocks("Supervise it", "ini")
+    }
+
+
+def test_the_units_name_options_that_there_are() -> None:
+    found = re.search("^Environment=(.*)$", units()["metricsd.service"], re.MULTILINE)
+    assert found
+    variables = dict(word.split("=", 1) for word in found.group(1).split())
+    assert len(from_environment(variables)) == len(variables)
+    for name in re.findall("^FileDescriptorName=(.*)$", "".join(units().values()), re.MULTILINE):
+        assert name in NAMES
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
+def test_systemd_takes_the_units_and_finds_little_exposed(tmp_path: Path) -> None:
+    assert set(units()) == {"metricsd.service", "metricsd.socket", "metricsd-graphite.socket"}
+    for name, text in units().items():
+        (tmp_path / name).write_text(text)
+    paths = [str(tmp_path / name) for name in units()]
+    for command in (["verify", *paths], ["security", "--offline=true", "--threshold=15", paths[0]]):
+        process = subprocess.run(
+            ["systemd-analyze", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, SYSTEMD_PAGER=""),
+        )
+        assert process.returncode == 0, process.stdout.decode()
+        assert command[0] != "verify" or process.stdout == b"", process.stdout.decode()
+
+
+def test_what_feeds_it_is_what_the_real_senders_are_tried_with() -> None:
+    """bench/senders.py starts these programs; here is seen that they are told the same."""
+    tried = (ROOT / "bench" / "senders.py").read_text(encoding="utf-8")
+    tried = tried.replace("{port}", "2003").replace("{protocol}", "tcp")
+    texts = blocks("Feed it", "text")
+    for mark in ("write_graphite", "graphitePort", "cluster metricsd"):
+        (text,) = [text for text in texts if mark in text]
+        assert all(line in tried for line in text.splitlines()), text
+
+
+@pytest.mark.skipif(not shutil.which("nc"), reason="there is no nc here")
+def test_a_line_from_cron() -> None:
+    (line,) = [text for text in blocks("Feed it", "text") if "nc -w" in text]
+    command = line.split("* * * * ", 1)[1]
+    with fed() as server:
+        port = server._listeners["graphite"].addresses[0][1]
+        with subprocess.Popen(["sh", "-c", command.replace("2003", str(port))]) as process:
+            try:
+                assert re.match(r"disk\.used \d+\.0 \d+\n", rows_of(server, "disk.used"))
+            finally:
+                process.kill()
+
+
+def test_the_counters_to_alarm_on_are_there() -> None:
+    names = {row.name for row in ROWS}
+    found = set(re.findall("metricsd_[a-z_]+", section("Counters and alarms")))
+    assert found
+    assert found <= names
+
+
+def figures(name: str, row: str) -> float:
+    """The first figure of a row of a committed result."""
+    text = (ROOT / "bench" / "results" / name).read_text(encoding="utf-8")
+    found = re.search(rf"^\| {re.escape(row)} \| \**([0-9.,]+)", text, re.MULTILINE)
+    assert found, row
+    return float(found.group(1).replace(",", ""))
+
+
+def test_what_to_reckon_with_is_near_what_was_measured() -> None:
+    table = section("Sizing")
+    for pattern, measured in [
+        (r"counters ([\d.]+)", figures("compare.md", "counters")),
+        (r"two decimals ([\d.]+)", figures("compare.md", "gauges of two decimals")),
+        (r"any float ([\d.]+)", figures("compare.md", "floats of full precision")),
+        (r"a gauge \| ([\d.]+)", figures("durability.md", "on the disk a point, 1,000,000 gauges")),
+    ]:
+        found = re.search(pattern, table)
+        assert found and 0.8 < float(found.group(1)) / measured < 1.25, pattern
+    waited_for = 1e6 / figures("compare.md", "put, 50 clients, pipeline 1")
+    in_pipelines = 1e6 / figures("compare.md", "put, 10 clients, pipeline 100")
+    assert "100,000 each waited for, a million in pipelines of 100" in table
+    assert 0.5 < waited_for / 1e5 < 2 and 0.5 < in_pipelines / 1e6 < 2
