@@ -10,7 +10,6 @@ from typing import (
     Callable,
     Collection,
     Dict,
-    Iterable,
     Iterator,
     List,
     Optional,
@@ -33,7 +32,7 @@ from metricsd.loop import (
     prepare,
 )
 from metricsd.protocol import Dispatcher
-from metricsd.service import tell_of_store, tell_refusals
+from metricsd.service import tell_next_step, tell_of_store, tell_refusals
 from metricsd.store import Memory, Store
 from metricsd.upkeep import close_overdue, store_counters
 
@@ -100,10 +99,11 @@ class Attachments:
             self._wall_clock,
         )
 
-    def announce(self, listeners: Iterable[Any]) -> None:
+    def announce(self, listeners: Collection[Any]) -> None:
         """Tell in the log where clients get in and points live; from now on what is refused."""
         announce(listeners)
         tell_of_store(self._options, self.counters.value("metricsd_points"))
+        tell_next_step(listeners)
         Task(self._reactor, tell_refusals(self.counters))
         if self._supervisor is not None:
             self._supervisor.ready()

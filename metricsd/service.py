@@ -1,14 +1,14 @@
 """The service: what a server tells, in the log, to whoever runs it.
 
-Owns the line about its store, at the start, and those about what is refused. Does not count, and
-does not decide what is refused.
+Owns the lines about its store and the next step, at the start, and those about what is refused.
+Does not count, and does not decide what is refused.
 """
 
 import logging
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
 
 from metricsd.counters import Counters
-from metricsd.loop import REPEATS, Steps
+from metricsd.loop import REPEATS, Steps, format_address
 
 logger = logging.getLogger("metricsd")
 
@@ -47,6 +47,27 @@ def tell_of_store(options: Any, points: Optional[float]) -> None:
     kept = "kept for ever" if age is None else f"dropped when older than {age:.10g} s"
     number = "" if points is None else f"{points:.0f} now, "
     logger.info("points are in %s; %s%s, %s", _place(options), number, most, kept)
+
+
+def tell_next_step(listeners: Iterable[Any]) -> None:
+    """Tell a newcomer the one thing to do next."""
+    found = {one.endpoint.name: one for one in listeners if one.addresses}
+    if "http" in found:
+        scheme = "https" if found["http"].endpoint.protection else "http"
+        logger.info("next: open %s://%s in a browser", scheme, _reached(found["http"]))
+    elif "put" in found and not found["put"].endpoint.protection:
+        host, port = found["put"].addresses[0][:2]
+        logger.info("next: talk to it in another terminal: nc %s %d", _this_machine(host), port)
+
+
+def _reached(listener: Any) -> str:
+    host, port = listener.addresses[0][:2]
+    return format_address(_this_machine(host), port)
+
+
+def _this_machine(host: str) -> str:
+    """An address of this machine that leads there; some stand for every one."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def tell_refusals(counters: Counters) -> Steps:

@@ -67,9 +67,10 @@ def test_a_whole_session_prints_nothing_but_the_log() -> None:
             assert process.wait(10) == 0
         assert process.stderr is not None
         lines = process.stderr.read().decode().splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert "points are in memory" in lines[0]
-    assert lines[1].endswith("metricsd INFO: stopped")
+    assert lines[1].endswith(f"INFO: next: talk to it in another terminal: nc 127.0.0.1 {port}")
+    assert lines[2].endswith("metricsd INFO: stopped")
 
 
 def test_options_reach_the_server() -> None:
@@ -218,6 +219,7 @@ def test_stopping_says_for_whom_and_how_to_end_it() -> None:
             while True:
                 client.socket.sendall(b"get k\n" * 100)
         assert b"points are in memory" in process.stderr.readline()
+        assert b"next: " in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         line = process.stderr.readline().decode()
         assert "stopping: 1 clients have 5 s to take their replies; Ctrl-C ends it at once" in line

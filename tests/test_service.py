@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -184,3 +184,20 @@ def test_every_reason_has_its_words() -> None:
 class Everything:
     def __getattr__(self, name: str) -> int:
         return 0
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({}, "next: talk to it in another terminal: nc 127.0.0.1 {put}"),
+        ({"http": 0}, "next: open http://127.0.0.1:{http} in a browser"),
+    ],
+)
+def test_it_tells_the_next_step(
+    options: Dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "metricsd")
+    with Server("127.0.0.1", 0, **options) as server:
+        server.attachments.announce(server._listeners.values())
+        ports = {name: one.addresses[0][1] for name, one in server._listeners.items()}
+    assert told.format(**ports) in caplog.messages
