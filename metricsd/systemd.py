@@ -38,23 +38,32 @@ class Supervisor:
 
     def __init__(self, environment: Mapping[str, str], pid: int) -> None:
         """Take over the sockets that are for this process. Raises InheritError."""
-        self._address = environment.get("NOTIFY_SOCKET", "")
+        address = environment.get("NOTIFY_SOCKET", "")
+        # One that begins with @ is in the abstract namespace.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._heard = True
         self.watchdog_seconds = _watchdog_seconds(environment, pid)
         self.inherited = inherited(environment, pid)
+        # Open from now on: without a sign from a server that has no descriptor left, it is killed.
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
 
     def tell(self, *facts: str) -> None:
         """Say some things, such as READY=1. Nobody may be there to hear them."""
         if not self._address:
             return
-        address = self._address
-        if address.startswith("@"):  # in the abstract namespace
-            address = "\0" + address[1:]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            try:
-                sock.sendto("\n".join(facts).encode(), address)
-            except OSError as error:
-                logger.warning("%s does not hear %s: %s", self._address, facts[0], error)
+        try:
+            self._socket.sendto("\n".join(facts).encode(), self._address)
+            self._heard = True
+        except OSError as error:
+            if self._heard:  # if not, that has been told
+                logger.warning("systemd does not hear %s: %s", facts[0], error)
+            self._heard = False
+
+    def close(self) -> None:
+        """Say nothing any more."""
+        self._address = ""
+        self._socket.close()
 
     @contextlib.contextmanager
     def loading(self, what: str) -> Iterator[None]:
@@ -85,8 +94,9 @@ class Supervisor:
         self.tell("READY=1", "STATUS=serving")
 
     def stopping(self) -> None:
-        """Say that the end has begun."""
+        """Say that the end has begun, for the last time that something is said."""
         self.tell("STOPPING=1", "STATUS=stopping: what has arrived is answered")
+        self.close()
 
     def watchdog(self) -> Iterator[float]:
         """The steps of a task that tells that the loop turns, for ever; none if nobody asks."""
@@ -103,7 +113,8 @@ def inherited(environment: Mapping[str, str], pid: int) -> Dict[str, List[socket
     """
     if environment.get("LISTEN_PID") != str(pid):
         return {}
-    count = int(environment.get("LISTEN_FDS", "0"))
+    text = environment.get("LISTEN_FDS", "")
+    count = int(text) if text.isdigit() else 0
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     names += [""] * (count - len(names))
     found: Dict[str, List[socket.socket]] = {}

@@ -136,6 +136,7 @@ def test_what_can_t_be_used_is_one_clear_line(name: str, kind: int, words: str) 
 def test_sockets_for_another_process_are_left_alone() -> None:
     assert inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, 2) == {}
     assert inherited({}, 2) == {}
+    assert inherited({"LISTEN_PID": "2", "LISTEN_FDS": "many"}, 2) == {}
 
 
 def test_what_is_no_socket_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +197,8 @@ def test_more_time_is_asked_for_as_long_as_a_store_loads(
 ) -> None:
     monkeypatch.setattr("metricsd.systemd.EXTEND_EVERY", 0.01)
     address = str(tmp_path / "notify")
-    with Notified(address) as heard:
-        supervisor = Supervisor({"NOTIFY_SOCKET": address}, os.getpid())
+    given = {"NOTIFY_SOCKET": address}
+    with Notified(address) as heard, contextlib.closing(Supervisor(given, 1)) as supervisor:
         with supervisor.loading("points.db"):
             for _ in range(3):
                 assert heard.hear()["STATUS"] == "loading points.db"
@@ -210,9 +211,14 @@ def test_more_time_is_asked_for_as_long_as_a_store_loads(
 
 
 def test_who_does_not_listen_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    Supervisor({"NOTIFY_SOCKET": "/nowhere"}, 1).tell("READY=1")
-    assert "/nowhere does not hear READY=1" in caplog.text
-    Supervisor({}, 1).tell("READY=1")
+    with contextlib.closing(Supervisor({"NOTIFY_SOCKET": "/nowhere"}, 1)) as supervisor:
+        supervisor.tell("READY=1")
+        supervisor.tell("WATCHDOG=1")
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("systemd does not hear READY=1: ")
+    with contextlib.closing(Supervisor({}, 1)) as supervisor:
+        supervisor.tell("READY=1")
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize(
@@ -227,10 +233,10 @@ def test_who_does_not_listen_stops_nothing(caplog: pytest.LogCaptureFixture) -> 
     ],
 )
 def test_the_watchdog(environment: Dict[str, str], seconds: float) -> None:
-    supervisor = Supervisor(environment, 7)
-    assert supervisor.watchdog_seconds == seconds
-    pauses = supervisor.watchdog()
-    assert next(pauses, None) == (None if seconds is None else seconds / 2)
+    with contextlib.closing(Supervisor(environment, 7)) as supervisor:
+        assert supervisor.watchdog_seconds == seconds
+        pauses = supervisor.watchdog()
+        assert next(pauses, None) == (None if seconds is None else seconds / 2)
 
 
 ACTIVATE = shutil.which("systemd-socket-activate")
