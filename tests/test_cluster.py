@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
+from metricsd.cluster import store
 from metricsd.cluster.encoding import BUCKET_SECONDS, KEYS, hash_name, index_name, slot_of
 from metricsd.cluster.sweeping import Sweeper
 from metricsd.store import MAX_TIMESTAMP
@@ -242,6 +243,15 @@ def test_retention(cluster: Shards) -> None:
     link.run([[b"ZADD", index_name("b"), b"0", b"x"]])  # b has come back meanwhile
     assert sweeper.sweep(-1.0) is None
     assert link.run([[b"ZRANGE", KEYS, b"0", b"-1"]]) == [[b"a", b"b"]]
+
+
+def test_a_front_sweeps_the_list_of_keys(cluster: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SHORTEST_SWEEP_PAUSE", 0.05)
+    now = int(time.time())
+    with front(cluster, retention="1s") as client:
+        assert client.ask(b"put a 1 1\nput b 1 %d\n" % now, 2) == OK * 2
+        link = Asking(cluster)
+        wait_until(lambda: link.run([[b"ZRANGE", KEYS, b"0", b"-1"]]) == [[b"b"]])
 
 
 class Asking:
@@ -493,8 +503,6 @@ def test_a_front_is_killed(cluster: Shards) -> None:
 
 def test_what_waits_is_bounded(breakable: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that does not answer: nobody is told ok, and little is kept of what they send."""
-    from metricsd.cluster import store
-
     monkeypatch.setattr(store, "MAX_WAITING_BYTES", 100000)
     with running(store=breakable.url) as server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Conversation(server.address)) for _ in range(20)]

@@ -230,9 +230,9 @@ class ClusterStore(Store):
 
     def _settle(self, batch: Batch) -> None:
         """Tell whoever has put these what has come of them."""
+        self.trouble = ""
         if batch.problem:
-            log_failure("puts", batch.problem)
-        self.trouble = f"the cluster refuses puts: {batch.problem}" if batch.problem else ""
+            self.trouble = log_failure("puts", batch.problem)
         for receipt, count, stored in batch.outcomes():
             if not stored:
                 self.refused_puts += count
@@ -253,9 +253,11 @@ class ClusterStore(Store):
                 yield PAGE_PAUSE
 
 
-def log_failure(what: str, error: object) -> None:
-    """Say what the cluster has failed to do; not each time."""
-    logger.error("%s fail at the cluster: %s", what, error, extra=REPEATS)
+def log_failure(what: str, error: object) -> str:
+    """Say what the cluster has failed to do, not each time; return it, as one line."""
+    why = " ".join(str(error).split())
+    logger.error("%s fail at the cluster: %s", what, why, extra=REPEATS)
+    return f"{what} fail at the cluster: {why}"
 
 
 def _ignore(_result: object, _error: object) -> None:

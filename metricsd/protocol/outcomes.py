@@ -46,8 +46,12 @@ class Outcomes:
         self.room -= size if size > STEP_ROOM else STEP_ROOM
         if not size and outcome:
             self.room = 0  # what is waited for decides how it goes on
+            outcome.receipt.when_settled(self._go_on)  # type: ignore[union-attr]
         if outcome:
             self._queue.append(outcome)
+
+    def _go_on(self) -> None:
+        self.room = REPLY_ROOM
 
     def pending(self) -> bool:
         """Whether what has come of some put is not known yet."""
