@@ -76,6 +76,8 @@ ROWS = (
         {"counts": lambda counts: {"stranger": counts.strangers},
          "tls": lambda tls: {"tls": tls.refused},
          "intake": lambda intake: {"stranger": intake.strangers}}, "reason"),
+    Row("metricsd_tls_handshakes_total", COUNTER, "TLS handshakes that came to an end.",
+        {"tls": attrgetter("shaken")}),
     Row("metricsd_accept_pauses_total", COUNTER, "Times when new connections had to wait.",
         {"listeners": _paused}, "reason"),
     Row("metricsd_received_bytes_total", COUNTER, "Bytes that clients have sent.",

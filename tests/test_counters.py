@@ -4,6 +4,7 @@ import re
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, Tuple
 from urllib.request import urlopen
 
@@ -179,3 +180,12 @@ def test_they_are_served_over_http() -> None:
             said = reply.read().decode()
     for row in ("metricsd_points 0", 'metricsd_connections_total{endpoint="http"} 1'):
         assert row in said.splitlines()
+
+
+def test_handshakes() -> None:
+    counters = Counters()
+    counters.add(tls=SimpleNamespace(shaken=3, refused=2))
+    said = {text_of(name, *samples[0]) for name, _, _, samples in counters}
+    assert said == {
+        "metricsd_tls_handshakes_total 3", 'metricsd_connections_refused_total{reason="tls"} 2',
+    }  # fmt: skip
