@@ -123,6 +123,6 @@ def test_gaps_of_some_blocks_tell_those_of_all() -> None:
     store = Memory()
     for place in range(60_000):
         store.put("k", 1.0, 15 * place)
-    seen = list(buckets.gaps(store.find("k"), 0, 10**9))  # type: ignore[arg-type]
+    seen: List[Any] = list(buckets.gaps(store.find("k"), 0, 10**9))  # type: ignore[arg-type]
     assert len(seen) < 2 * buckets.GAP_BLOCKS
     assert set().union(*seen) == {15}

@@ -58,6 +58,7 @@ class ClusterSeries:
 
     newest = MAX_TIMESTAMP  # for all that is known here
     changes = 0
+    _archive = None  # no block of it is here
 
     def __init__(self, reader: "Reader", key: str, first: Optional[Found] = None) -> None:
         self._reader = reader

@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from metricsd.graphite.globs import matching
 from metricsd.graphite.limits import MAX_SERIES_VALUES, RenderError
 from metricsd.graphite.timeseries import TimeSeries, Work
-from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Series, Store, buckets
+from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Answer, Series, Store, buckets
 
 Points = Tuple[Sequence[int], Sequence[float]]  # timestamps and values
 
@@ -88,6 +88,9 @@ def _interval(series: Series, request: Request) -> Work[Optional[int]]:
         if found:
             break
         for some in buckets.gaps(series, start, until):
+            if isinstance(some, Answer):
+                yield some
+                continue
             for gap, number in some.items():
                 found[gap] = found.get(gap, 0) + number
             yield BLOCK_WORK

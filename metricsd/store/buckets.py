@@ -8,8 +8,10 @@ from bisect import bisect_left
 from collections import Counter
 from operator import sub
 from struct import Struct
-from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence
+from typing import Callable, Dict, Generator, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
+from metricsd.store.answer import Answer
+from metricsd.store.columns import Points
 from metricsd.store.series import Series
 
 NAN = float("nan")
@@ -126,16 +128,26 @@ class Buckets:
         self._counts[bucket] += int(more.points)
 
 
-def read(series: Series, buckets: Buckets) -> Iterator[int]:
+def _after(series: Series, at: int) -> Generator[Answer, None, Tuple[Points, int]]:
+    """What ``series.after`` says; a store that is elsewhere has to be waited for."""
+    found = series.after(at)
+    if isinstance(found, Answer):
+        yield found
+        return found.result
+    return found
+
+
+def read(series: Series, buckets: Buckets) -> Iterator[Union[int, Answer]]:
     """Put the points of a series into buckets, a block at a time; yield the work of each.
 
     Between two steps the series may change: what is read is what is there when its time comes.
+    Of one that is elsewhere, also yield what has to be waited for.
     """
     at = buckets.start - 1
     while at < min(buckets.end - 1, series.newest):
         archive = series._archive
         if archive is None or at >= archive.last:
-            columns, at = series.after(at)
+            columns, at = yield from _after(series, at)
             buckets.add(*columns)
             yield OPENED_WORK
             continue
@@ -150,16 +162,17 @@ def read(series: Series, buckets: Buckets) -> Iterator[int]:
         at = last
 
 
-def gaps(series: Series, start: int, until: int) -> Iterator[Dict[int, int]]:
+def gaps(series: Series, start: int, until: int) -> Iterator[Union[Dict[int, int], Answer]]:
     """Yield how often there are which gaps between points in a range, a block at a time.
 
-    Of a long range some blocks are looked at, spread evenly.
+    Of a long range some blocks are looked at, spread evenly. Of a series that is elsewhere, also
+    yield what has to be waited for.
     """
     at, skip = start - 1, 0
     while at < min(until, series.newest):
         archive = series._archive
         if archive is None or at >= archive.last:
-            (timestamps, _), at = series.after(at)
+            (timestamps, _), at = yield from _after(series, at)
             times: Sequence[int] = timestamps
         else:
             index, _, _ = archive.block(at + 1)
