@@ -22,7 +22,7 @@ ARROWS: Dict[str, Set[str]] = {
     "store": set(),
     "options": set(),
     "version": set(),
-    "client": set(),
+    "client": {"options"},
     "tls": set(),
     "counters": set(),
     "systemd": set(),

@@ -252,3 +252,17 @@ def test_what_to_reckon_with_is_near_what_was_measured() -> None:
     in_pipelines = 1e6 / figures("compare.md", "put, 10 clients, pipeline 100")
     assert "100,000 each waited for, a million in pipelines of 100" in table
     assert 0.5 < waited_for / 1e5 < 2 and 0.5 < in_pipelines / 1e6 < 2
+
+
+def test_the_client_s_commands(tmp_path: Path) -> None:
+    (commands,) = [block.splitlines() for block in blocks("The client's commands")]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    with running() as server:
+        said = b""
+        for command in commands:
+            command = command.replace("python3", sys.executable).replace(
+                "metricsd.client", f"metricsd.client --port {server.address[1]}"
+            )
+            run = {"shell": True, "cwd": str(tmp_path), "env": environment}
+            said += subprocess.check_output(command, **run)  # type: ignore[call-overload]
+    assert said.count(b"cpu") == 2  # as a row, and as a key

@@ -16,6 +16,7 @@ from metricsd.client.sockets import connected, not_ready
 Value = Union[float, str]  # what float() takes
 Timestamp = Union[int, str]  # seconds; what int() takes
 Measurement = Tuple[str, Value, Timestamp]  # key, value, timestamp
+Row = Tuple[str, int, float]  # key, timestamp, value
 Metrics = Dict[str, List[Tuple[int, float]]]
 
 RECEIVE_BYTES = 64 * 1024
@@ -96,6 +97,40 @@ class Client:
             points.sort(key=lambda point: point[0])
         return metrics
 
+    def rows(self, key: str) -> Iterator[Row]:
+        """Yield key, timestamp and value of each row that ``get`` would return, as they come.
+
+        However many there are, few are in memory. The connection is for nothing else until the last
+        has come; leaving off earlier closes it.
+        """
+        error: Optional[List[bytes]] = None
+        with self._closing_on_failure():
+            self._expect_silence()
+            self._socket.sendall(_line("get", key))
+            lines = self._reply_lines()
+            status = next(lines)
+            if status == b"ok":
+                yield from map(_row, lines)
+            elif status == b"error":
+                error = list(lines)
+            else:
+                raise ClientError(f"malformed reply: {status!r} is no status")
+        if error is not None:
+            raise ClientError(b" ".join(error).decode("utf-8", "replace") or "error")
+
+    def _reply_lines(self) -> Iterator[bytes]:
+        """The lines of a reply as they come, up to the blank one, which is the end."""
+        while True:
+            end = self._received.rfind(b"\n") + 1
+            lines = bytes(self._received[:end]).split(b"\n")[:-1]
+            del self._received[:end]
+            for number, line in enumerate(lines, 1):
+                if not line:
+                    self._received[:0] = b"\n".join(lines[number:])  # there should be nothing
+                    return
+                yield line
+            self._receive()
+
     def put_many(self, measurements: Iterable[Measurement]) -> None:
         """Store any number of measurements without waiting for each reply.
 
@@ -108,7 +143,7 @@ class Client:
                 lines.append(_put_line(*measurement))
             except (ClientError, TypeError) as error:
                 raise ClientError(f"measurement {number}: {error}") from None
-        refused = self._pipeline(lines)
+        refused = self.pipeline(lines)
         if refused:
             number, reason = refused[0]
             line = lines[number].decode().strip()
@@ -166,8 +201,8 @@ class Client:
                 self._socket.settimeout(self._timeout)
         raise ConnectionError("the server sent more than one reply")
 
-    def _pipeline(self, lines: List[bytes]) -> List[Tuple[int, str]]:
-        """Send requests and read their replies at the same time; return the errors by position.
+    def pipeline(self, lines: List[bytes]) -> List[Tuple[int, str]]:
+        """Send puts, each a line, and read the replies meanwhile; return the errors by position.
 
         Whoever only writes, and reads when all is written, may wait for ever: the server stops
         reading while its own replies find no reader.
@@ -230,6 +265,14 @@ class Client:
             if isinstance(error, OSError):
                 raise ClientError(str(error)) from error
             raise
+
+
+def _row(line: bytes) -> Row:
+    try:
+        key, value, timestamp = line.decode().split()
+        return key, int(timestamp), float(value)
+    except ValueError:
+        raise ClientError(f"malformed row in the reply: {line!r}") from None
 
 
 def _errors(answers: List[bytes], expected: int) -> List[Tuple[int, str]]:
