@@ -86,6 +86,11 @@ class Socket:
         if self.inbound:  # TCP resets, and what is still under way is lost
             self.outbound.clear()
 
+    def getsockopt(self, level: int, option: int) -> int:
+        """The error of the connection, as SO_ERROR has it."""
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        return errno.ECONNRESET if self.reset else 0
+
     def undelivered(self) -> int:
         """Stand for what the connection asks of it with ioctl, and fail as that does."""
         if self.closed:
