@@ -19,6 +19,7 @@ from tests.conversation import free_port
 
 SLOTS = 16384
 SECONDS = 20.0  # what takes longer does not come
+ATTEMPTS = 5  # to start a shard
 NODE_TIMEOUT_MS = 1000  # a primary that is silent for so long is replaced
 
 
@@ -46,17 +47,26 @@ class Shard:
     """One process of the cluster, and a connection to it."""
 
     def __init__(self, program: str, folder: str, settings: List[str]) -> None:
-        self.port = free_port()
         self.slots: Optional[Tuple[int, int]] = None  # of a primary, when the cluster was formed
         self.id = ""
+        self.password = ""
+        self._socket: Optional[socket.socket] = None
+        for _ in range(ATTEMPTS):  # somebody else may take a port that was free
+            self.port = free_port()
+            self._command = self._words(program, folder, settings)
+            self.start()
+            try:
+                self.ask("PING")
+                break
+            except AssertionError:
+                self.kill()
+
+    def _words(self, program: str, folder: str, settings: List[str]) -> List[str]:
         words = ["--port", str(self.port), "--cluster-port", str(free_port())]
         words += ["--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", ""]
         words += ["--cluster-config-file", f"nodes-{self.port}.conf", "--dir", folder]
         words += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--repl-diskless-sync-delay", "0"]
-        self._command = [program, *words, *settings, "--logfile", f"{folder}/{self.port}.log"]
-        self._socket: Optional[socket.socket] = None
-        self.password = ""
-        self.start()
+        return [program, *words, *settings, "--logfile", f"{folder}/{self.port}.log"]
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
@@ -97,7 +107,8 @@ class Shard:
             try:
                 self._socket = socket.create_connection(("127.0.0.1", self.port), SECONDS)
             except ConnectionRefusedError:
-                assert time.monotonic() < deadline, f"{self._command} does not start"
+                waits = time.monotonic() < deadline and self.process.poll() is None
+                assert waits, f"{self._command} does not start"
                 time.sleep(0.01)
         self._stream = self._socket.makefile("rb")
         if self.password:
