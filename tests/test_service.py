@@ -201,3 +201,13 @@ def test_it_tells_the_next_step(
         server.attachments.announce(server._listeners.values())
         ports = {name: one.addresses[0][1] for name, one in server._listeners.items()}
     assert told.format(**ports) in caplog.messages
+
+
+def test_graphite_beyond_this_machine_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "metricsd")
+    with Server("127.0.0.1", 0, graphite=":0") as server:
+        server.attachments.announce(server._listeners.values())
+        port = server._listeners["graphite"].addresses[0][1]
+    said = [text for text in caplog.messages if text.startswith("listening for graphite on ")]
+    assert said and f"0.0.0.0:{port}" in said[0]
+    assert any(text.startswith("0.0.0.0 can be reached from other") for text in caplog.messages)
