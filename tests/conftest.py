@@ -38,11 +38,15 @@ def running(*arguments: Any, **limits: Any) -> Iterator[Server]:
     assert not failures, failures
 
 
-@pytest.fixture(autouse=True)
-def _no_log_line_is_old() -> None:
-    """What was logged in an earlier test is logged again, also by a one-file build's own copy."""
+def forget_log_lines() -> None:
+    """What has been logged is logged again, also by a one-file build's own copy."""
     for one in logging.getLogger("metricsd").filters:
         getattr(one, "last", {}).clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_log_line_is_old() -> None:
+    forget_log_lines()
 
 
 class Clock:

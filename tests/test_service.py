@@ -12,9 +12,9 @@ import pytest
 from metricsd import Server
 from metricsd.counters import ROWS, Counters
 from metricsd.loop import Reactor, Task
-from metricsd.loop.logs import LOG_SECONDS, once_per_minute
+from metricsd.loop.logs import LOG_SECONDS
 from metricsd.service import LOOK_SECONDS, QUIET_SECONDS, REASONS, REFUSALS, tell_refusals
-from tests.conftest import Clock, running
+from tests.conftest import Clock, forget_log_lines, running
 from tests.conversation import Conversation
 from tests.test_command_line import COMMAND, started
 
@@ -147,7 +147,7 @@ def test_what_is_refused_is_told_once_a_minute_at_most(
     ]
     part.refused, part.strangers = 5, 1
     assert later(QUIET_SECONDS - 1) == []
-    once_per_minute.last.clear()  # the log goes by another clock
+    forget_log_lines()  # the log goes by another clock
     assert later(1) == [
         "refused since this was last told: 1 connections of clients that speak HTTP or TLS, "
         "3 points as the store is full"
