@@ -23,7 +23,7 @@ SUMMARY = Struct("=6d")
 NO_SUMMARY = SUMMARY.pack(0, 0, NAN, NAN, NAN, NAN)
 
 # Blocks in the range whose gaps tell the interval of a series, spread evenly.
-GAP_BLOCKS = 32
+GAP_BLOCKS = 8
 
 # The work of reading: a block that is opened, one whose summary is known; in values computed.
 OPENED_WORK = 400
@@ -109,19 +109,37 @@ class Buckets:
             finite = [(one, value) for one, value in zip(timestamps, values) if value - value == 0]
             timestamps, values = [one for one, _ in finite], [value for _, value in finite]
             place, length = bisect_left(timestamps, self.start), bisect_left(timestamps, self.end)
-        mine, counts, fold, start, step = (
-            self._values, self._counts, self._fold, self.start, self._step
-        )  # fmt: skip
         while place < length:
-            bucket = (timestamps[place] - start) // step
-            end = bisect_left(timestamps, start + (bucket + 1) * step, place, length)
-            inside = values[place:end]
-            if counts[bucket]:
-                self._add(bucket, Known(*SUMMARY.unpack(summary(inside))))
-            else:
-                mine[bucket] = fold(inside)
-                counts[bucket] = end - place
-            place = end
+            place = self._add_first(timestamps, values, place, length)
+            if isinstance(timestamps, range) and self._step % timestamps.step == 0:
+                place = self._add_whole(timestamps, values, place, length)
+
+    def _add_first(
+        self, timestamps: Sequence[int], values: Sequence[float], place: int, length: int
+    ) -> int:
+        """Add the points from a place on that are in one bucket; return the place after them."""
+        bucket = (timestamps[place] - self.start) // self._step
+        end = bisect_left(timestamps, self.start + (bucket + 1) * self._step, place, length)
+        inside = values[place:end]
+        if self._counts[bucket]:
+            self._add(bucket, Known(*SUMMARY.unpack(summary(inside))))
+        else:
+            self._values[bucket] = self._fold(inside)
+            self._counts[bucket] = end - place
+        return end
+
+    def _add_whole(
+        self, timestamps: range, values: Sequence[float], place: int, length: int
+    ) -> int:
+        """Add regular points, as many as fill whole buckets, of which none has others."""
+        each = self._step // timestamps.step
+        number = (length - place) // each
+        if number:
+            bucket = (timestamps[place] - self.start) // self._step
+            groups = zip(*[iter(values[place : place + number * each])] * each)
+            self._values[bucket : bucket + number] = map(self._fold, groups)
+            self._counts[bucket : bucket + number] = [each] * number
+        return place + number * each
 
     def _add(self, bucket: int, more: Known) -> None:
         self._values[bucket] = self._grow(self._values[bucket], more)
