@@ -50,6 +50,7 @@ class Conversation:
         try:
             self.socket.connect(address)
             if tls is not None:
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
         except OSError:
             self.socket.close()

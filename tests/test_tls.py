@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -26,6 +27,7 @@ from tests.conftest import running
 from tests.conversation import Conversation
 from tests.model import Model
 from tests.script import lines, pieces
+from tests.test_command_line import ROOT
 from tests.test_session import SEED_DIALOGUE
 
 pytestmark = needs_openssl
@@ -33,6 +35,7 @@ pytestmark = needs_openssl
 OK = b"ok\n\n"
 WRONG = b"error\nwrong command\n\n"
 VERSIONS = ["1.2", "1.3"]
+MOST_BYTES = 30000  # of memory for a connection; it was 18,500 when this was written
 
 
 class InMemory:
@@ -160,7 +163,7 @@ def test_pieces_at_every_byte(version: str) -> None:
 @pytest.mark.parametrize("longest", [3, 1000, 100000])
 def test_mixed_script_in_pieces(longest: int) -> None:
     dice = random.Random(longest)
-    data = b"".join(line + b"\n" for line in lines(longest, 2000 if longest > 3 else 200))
+    data = b"".join(line + b"\n" for line in lines(longest, 500 if longest > 3 else 100))
     with running("127.0.0.1", 0, **server_options()) as server:
         with Conversation(server.address, tls=client_context()) as client:
             expected = Model().stream(data)
@@ -512,6 +515,32 @@ def test_where_others_could_get_in_there_is_a_warning_unless_they_are_known(
         said = [record.getMessage() for record in caplog.records]
         assert said[0] == "listening on {}:{} with TLS".format(*server.address)
         assert any("no access control" in line for line in said) is not known
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the figure is from /proc")
+def test_memory_of_a_connection() -> None:
+    """OpenSSL gives the buffers of a connection back that has nothing under way."""
+    words = [f"--{name.replace('_', '-')}={path}" for name, path in server_options().items()]
+    with started_with_tls(*words) as (process, port), contextlib.ExitStack() as stack:
+        sizes, context = [], client_context()
+        for _ in range(2):
+            for _ in range(150):
+                client = Conversation(("127.0.0.1", port), tls=context)
+                assert stack.enter_context(client).ask(b"put k 1 1\nget k\n", 2)
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+            sizes.append(int(status.split("VmRSS:")[1].split()[0]) * 1024)
+        assert (sizes[1] - sizes[0]) / 150 < MOST_BYTES
+
+
+@contextlib.contextmanager
+def started_with_tls(*words: str) -> Iterator[Tuple[Any, int]]:
+    command = [sys.executable, "-m", "metricsd", "--port", "0", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=str(ROOT)) as process:
+        assert process.stderr is not None
+        try:
+            yield process, int(process.stderr.readline().split(b" with TLS")[0].split(b":")[-1])
+        finally:
+            process.kill()
 
 
 def test_closed_connections_leave_no_circles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,9 @@ def connected(host: str, port: Optional[int], timeout: Optional[float], tls: Any
     if port is None:
         raise ValueError("there has to be a port, unless it is unix:PATH")
     sock = socket.create_connection((host, port), timeout)
+    # A request is one segment, and in TLS the first one would wait until the end of the handshake
+    # has been acknowledged: 40 ms, as there is nothing that the server would say to that.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls is None:
         return sock
     try:
