@@ -144,8 +144,10 @@ class Server:
         self._connections[make(sock, address, session, self._reactor, self._on_close)] = None
 
     def _on_close(self, connection: loop.Connection) -> None:
-        """A client has gone, so another one may come."""
+        """A client has gone, so another one may come, at each endpoint in turn."""
         self._connections.pop(connection, None)
+        first = next(iter(self._listeners))
+        self._listeners[first] = self._listeners.pop(first)
         for listener in self._listeners.values():
             listener.resume()
 

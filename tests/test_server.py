@@ -279,6 +279,23 @@ class TestLimits:
             "new clients wait: the limit of connections is reached"
         ]
 
+    def test_a_place_that_gets_free_goes_to_each_endpoint_in_turn(self) -> None:
+        with running(max_connections=1, graphite=0) as server, contextlib.ExitStack() as stack:
+            holder = stack.enter_context(Conversation(server.address))
+            assert holder.ask(b"get k\n") == OK
+            waiting = [stack.enter_context(Conversation(server.address)) for _ in range(4)]
+            for one in waiting:
+                one.socket.sendall(b"get k\n")
+            other = server._listeners["graphite"].addresses[0][:2]
+            with socket.create_connection(other) as sender:
+                sender.sendall(b"k 1 1\n")
+            holder.socket.close()
+            replies = []
+            for one in waiting:
+                replies.append(one.read())
+                one.socket.close()
+            assert b"ok\nk 1.0 1\n\n" in replies[:3]
+
     def test_connections_wait_at_the_descriptor_limit_without_a_spin(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
