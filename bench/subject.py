@@ -96,8 +96,9 @@ class Subject:
         self.pid = self.process.pid
         deadline = time.monotonic() + START_SECONDS
         while True:
-            found = re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log())
-            if found:
+            log = self.log()
+            found = re.search(r"listening on 127\.0\.0\.1:(\d+)", log)
+            if found and "next: " in log:  # the last line of a start
                 self.port = int(found.group(1))
                 return self
             if self.process.poll() is not None or time.monotonic() > deadline:
