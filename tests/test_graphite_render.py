@@ -299,3 +299,29 @@ def test_steps_are_short_and_the_store_may_change_between_them() -> None:
         [one] = end.value
     assert steps > 50 * 500 / limits.VALUES_A_STEP
     assert one.values[-1] == 50 * 2 * 998.5
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a|a)*b", "(?:a|ab|a)+$", "(a*){8}b", "(a*){900}b", "(a|a){30}b", "(?:ab|ac|a){1,30}$",
+        "a?" * 30 + "a{30}b", "(?:aa|ab|a)" * 30 + "$", "(?:(?=[ab]{900})){900}b", ".*a{300}b",
+        r"(.*)(.*)\1\2b",
+    ],
+)  # fmt: skip
+def test_no_regular_expression_takes_long(pattern: str) -> None:
+    """Each would try millions of ways for this name, and some would never end."""
+    with pytest.raises(RenderError, match=r"repeats what repeats|could take too long"):
+        Pattern(pattern).is_in("a" * 500)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(^.*$)", r"^(?:[^.]+\.){3}(\w+)$", "(cpu|memory|disk)", r"^\S+\.(cpu|load)\.?(\d+)$",
+        r"([^.]*)\.(user|system|idle)", "(?i)^servers.*(web|db)[0-9]{1,3}", "[0-9]+|x", "",
+    ],
+)  # fmt: skip
+def test_usual_regular_expressions_are_taken(pattern: str) -> None:
+    """For names of a usual length."""
+    Pattern(pattern).is_in("servers.web1.cpu.0." * 2)
