@@ -16,6 +16,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Pattern,
     Set,
     TypeVar,
     Union,
@@ -65,7 +66,7 @@ def matching(store: Store, pattern: str, most: int = MAX_SERIES) -> Slices[List[
     if not is_wild(pattern):
         return [pattern] if store.find(pattern) is not None else []
     found: Set[str] = set()
-    matches = re.compile(_regex(pattern) + r"\Z").match
+    matches = _compiled(pattern, r"\Z").match
     for keys in index(store):
         if isinstance(keys, Answer):
             yield keys
@@ -83,7 +84,7 @@ def find(store: Store, pattern: str) -> Slices[List[Node]]:
     """
     leaves: Set[str] = set()
     branches: Set[str] = set()
-    match = re.compile(_regex(pattern) + r"(?=(?P<more>\.)|\Z)").match
+    match = _compiled(pattern, r"(?=(?P<more>\.)|\Z)").match
     for keys in index(store):
         if isinstance(keys, Answer):
             yield keys
@@ -155,6 +156,14 @@ def _in_order(paths: Set[str]) -> Slices[List[str]]:
 def _check(number: int, most: int, pattern: str) -> None:
     if number > most:
         raise RenderError(f"more than {most} series match {pattern[:100]}: ask for fewer")
+
+
+def _compiled(pattern: str, end: str) -> Pattern[str]:
+    """A pattern as a regular expression, with what follows it. Raises RenderError."""
+    try:
+        return re.compile(_regex(pattern) + end)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise RenderError(f"not a pattern of keys: {pattern[:100]}: {error}") from None
 
 
 def _regex(pattern: str) -> str:
