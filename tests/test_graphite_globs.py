@@ -132,6 +132,14 @@ def test_no_pattern_takes_long_for_a_long_key() -> None:
     assert time.process_time() - start < 1
 
 
+def test_variants_do_not_multiply_the_time_by_parts() -> None:
+    """Each part has eight ways to match, and there are as many parts as a million years need."""
+    store = store_of([".".join(["aa"] * 20) + ".b"])
+    pattern = ".".join(["{a*,*a,*,a?,?a,??,aa,*a*}"] * 20)
+    assert done(matching(store, pattern + ".c")) == []
+    assert len(done(matching(store, pattern + ".b"))) == 1
+
+
 def test_many_keys_are_walked_in_short_steps() -> None:
     """Steps are counted, as the time of one depends on the machine."""
     store = store_of([f"host{number % 100}.k{number}" for number in range(20_000)])

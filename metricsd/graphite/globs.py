@@ -172,7 +172,7 @@ def _regex(pattern: str) -> str:
     parts = []
     for part in pattern.split("."):
         variants = [_variant(variant, groups) for variant in _variants(part)]
-        parts.append(variants[0] if len(variants) == 1 else f"(?:{'|'.join(variants)})")
+        parts.append(variants[0] if len(variants) == 1 else _once("|".join(variants), groups))
     return r"\.".join(parts)
 
 
@@ -213,12 +213,20 @@ def _variant(part: str, groups: Dict[str, int]) -> str:
         return chunks[0] + r"(?=\.|\Z)"
     regex = chunks[0]
     for chunk in chunks[1:-1]:
-        name = f"g{len(groups)}"
-        groups[name] = len(groups)
-        regex += f"(?=(?P<{name}>[^.]*?{chunk}))(?P={name})"
+        regex += _once(f"[^.]*?{chunk}", groups)
     # The last chunk has to be where the part ends.
     last = f"[^.]*?{chunks[-1]}" if chunks[-1] else "[^.]*"
     return regex + last + r"(?=\.|\Z)"
+
+
+def _once(regex: str, groups: Dict[str, int]) -> str:
+    """What takes the first of its ways, and none again when what follows does not match.
+
+    All variants of a part end where it does, so another one could not do better either.
+    """
+    name = f"g{len(groups)}"
+    groups[name] = len(groups)
+    return f"(?=(?P<{name}>{regex}))(?P={name})"
 
 
 def _set(piece: str) -> str:
