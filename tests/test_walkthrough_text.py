@@ -25,6 +25,7 @@ WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
 
 QUOTED = re.findall(r"^<!-- (code|table|output|transcript) (.+) -->$", WALKTHROUGH, re.MULTILINE)
 COMMANDS = "".join(re.findall(r"```sh\n(.*?)```", WALKTHROUGH, re.DOTALL)).splitlines()
+CHAPTERS = re.split(r"^## (?=\d+\. )", WALKTHROUGH, flags=re.MULTILINE)
 OUTPUTS = [source for kind, source in QUOTED if kind in ("output", "transcript")]
 
 
@@ -80,7 +81,7 @@ def test_nothing_is_quoted_by_hand() -> None:
         r"^<!-- (?:code|output|transcript) [^\n]+ -->\n```\w+\n.*?^```\n"
         r"|^<!-- table [^\n]+ -->\n(?:\|[^\n]*\n)+",
         "",
-        WALKTHROUGH.partition("## 8. The files")[0],  # test_readme.py holds that map
+        WALKTHROUGH.partition("## 10. The files")[0],  # test_readme.py holds that map
         flags=re.MULTILINE | re.DOTALL,
     )
     assert len(QUOTED) >= 20
@@ -167,11 +168,20 @@ def talk_with(words: List[str]) -> None:
 
 def test_a_put_and_a_get_are_told_without_files() -> None:
     """What an ok is worth, and where it is kept, comes after how the loop works."""
-    chapters = re.split(r"^## (?=\d\. )", WALKTHROUGH, flags=re.MULTILINE)
-    assert [chapter[0] for chapter in chapters[1:]] == list("12345678")
-    for chapter in chapters[2:4]:
+    for chapter in CHAPTERS[2:4]:
         found = re.findall(r"(?i)durab|sqlite|fsync|journal|\bdisks?\b", chapter)
         assert not found
+
+
+def test_each_chapter_ends_with_one_thing_to_predict() -> None:
+    assert [chapter.split(".")[0] for chapter in CHAPTERS[1:]] == [str(n) for n in range(1, 11)]
+    for chapter in CHAPTERS[1:9]:
+        assert chapter.count("Before you run it: what will it print") == 1
+        _, _, end = chapter.rpartition("\n### Try it")
+        assert "Before you run it" in end
+        assert chapter.count("<details>") == end.count("<details>") == 1
+        assert end.endswith("\n</details>\n\n")
+        assert "```sh\n" in end
 
 
 def test_its_links_lead_somewhere() -> None:

@@ -1,0 +1,104 @@
+"""A put into a cluster: what is sent for it, and in which turn its client has an answer.
+
+In the place of the link to a cluster there is one that tells each command, and answers as shards
+would that have seen none of these keys before. It waits until it is told to answer.
+"""
+
+import logging
+import threading
+from typing import Any, List, Sequence
+from unittest import mock
+
+import removal  # noqa: F401  # it finds metricsd
+
+from metricsd.cluster import store as cluster
+from metricsd.cluster.encoding import Command, slot_of
+from metricsd.loop import Reactor
+from metricsd.protocol import Dispatcher, Session
+
+PUTS = b"put cpu 12.5 1503319740\nput cpu 13 1503319741\nput disk 7 1503319740\n"
+
+
+class ToldLink:
+    """In place of a Link."""
+
+    def __init__(self, _address: object) -> None:
+        self.may_answer = threading.Event()
+        self.fails = False
+        self._known: List[Any] = []
+
+    def run(self, commands: Sequence[Command]) -> List[Any]:
+        """Tell these, and answer each."""
+        self.may_answer.wait()
+        return [self._answer(command) for command in commands]
+
+    def _answer(self, command: Command) -> Any:
+        words = [word.decode() if isinstance(word, bytes) else word for word in command]
+        shown = " ".join(word or '""' for word in words)
+        slot = slot_of(command[1] if isinstance(command[1], bytes) else command[1].encode())
+        failed = self.fails and words[1].startswith("{disk}")
+        if words[0] == "ZADD" and words[1] == "metricsd:keys":
+            shown = shown.replace(words[-2], "NOW")
+        print(f"    slot {slot:5}  {shown}{'   fails' if failed else ''}")
+        if failed:
+            return ConnectionError("a shard is down")
+        if words[0] == "ZSCORE":
+            return 1.0
+        if words[0] == "HSET":
+            added = [one for one in words[2::2] if (words[1], one) not in self._known]
+            self._known += [(words[1], one) for one in added]
+            return len(added)
+        return 1
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Turns:
+    """A session over such a store, and the turns of its loop."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.store = cluster.ClusterStore("valkey://127.0.0.1:7000", self.reactor)
+        dispatcher = Dispatcher(self.store)
+        self.reactor.once_a_turn.insert(0, dispatcher.batch.run)
+        self.session = Session(dispatcher)
+
+    def put(self, arrival: bytes) -> None:
+        """Let it arrive, and take turns until there is an answer."""
+        self.session.receive(arrival)
+        link: Any = self.store._link
+        link.may_answer.clear()
+        self.reactor.turn(0)
+        print(f"  the turn of the puts says {self.session.replies()!r}, and goes out:")
+        answered: List[bool] = []
+        self.session.when_answered(lambda: answered.append(True))
+        link.may_answer.set()
+        while not answered:
+            self.reactor.turn(1)
+        print(f"  a later turn says {self.session.replies()!r}")
+
+    def close(self) -> None:
+        """End the threads."""
+        self.store.close()
+        self.reactor.close()
+
+
+def main() -> None:
+    """Put what is new, then the same once more, and once while a shard is down."""
+    logging.disable(logging.CRITICAL)
+    with mock.patch.object(cluster, "Link", ToldLink):
+        turns = Turns()
+        print("keys that nobody has put to before:")
+        turns.put(PUTS)
+        print("the next puts to them:")
+        turns.put(PUTS.replace(b"15033197", b"15033198"))
+        print("the shard of disk is down:")
+        link: Any = turns.store._link
+        link.fails = True
+        turns.put(PUTS)
+        turns.close()
+
+
+if __name__ == "__main__":
+    main()
