@@ -140,6 +140,15 @@ def test_variants_do_not_multiply_the_time_by_parts() -> None:
     assert len(done(matching(store, pattern + ".b"))) == 1
 
 
+def test_long_keys_and_many_variants_make_steps_of_fewer_keys() -> None:
+    """Counted in steps: a step takes some hundred keys only if these are cheap to compare."""
+    store = store_of(["a" * 3000 + str(number) for number in range(100)])
+    pattern = "{" + ",".join(f"*{number}*x" for number in range(90)) + "}"
+    for search in (matching(store, pattern), find(store, pattern)):
+        assert sum(1 for _ in search) >= 100
+    assert sum(1 for _ in matching(store_of(KEYS), "*.*")) < 5
+
+
 def test_many_keys_are_walked_in_short_steps() -> None:
     """Steps are counted, as the time of one depends on the machine."""
     store = store_of([f"host{number % 100}.k{number}" for number in range(20_000)])
