@@ -267,3 +267,11 @@ def test_measured_numbers_may_differ_and_others_may_not(tmp_path: Path) -> None:
     told = says.replace("output", "transcript")
     assert quote(told % "~9,9.9 x 4 127.0.0.1:80", "--check", path=path)[0] == 0
     assert quote(told % "~9,9.9 y 4 127.0.0.1:80", "--check", path=path)[0] == 1
+
+
+def test_what_needs_a_program_that_is_not_here_stays(tmp_path: Path) -> None:
+    path = str(tmp_path / "text.md")
+    says = """<!-- output python3 -c "raise SystemExit(%d)" -->\n```text\nas elsewhere\n```\n"""
+    for options in ((), ("--check",)):
+        assert quote(says % 77, *options, path=path) == (0, "", says % 77)
+        assert quote(says % 1, *options, path=path)[0] == 1
