@@ -325,3 +325,24 @@ def test_no_regular_expression_takes_long(pattern: str) -> None:
 def test_usual_regular_expressions_are_taken(pattern: str) -> None:
     """For names of a usual length."""
     Pattern(pattern).is_in("servers.web1.cpu.0." * 2)
+
+
+def test_what_was_computed_on_the_way_is_let_go_of_a_series_at_a_time() -> None:
+    """At the bounds it is some million floats, which take far longer than a step may."""
+    store = Memory()
+    for key in range(50):
+        for place in range(1000):
+            store.put(f"k.{key}", float(place), place)
+    work: Any = render(store, ["scale(k.*, 2)"], 0, 999, 1000, 0.0)
+    computed = [0]  # floats, after each step
+    try:
+        while True:
+            next(work)
+            memory = work.gi_frame.f_locals.get("memory", {})
+            computed.append(sum(len(one.values) for found in memory.values() for one in found))
+    except StopIteration as end:
+        rows = end.value
+    assert len(rows) == 50
+    assert max(computed) >= 100 * 1000
+    assert min(after - before for before, after in zip(computed, computed[1:])) >= -1000
+    assert computed[-1] == 0

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from metricsd.graphite import MAX_VALUES, functions
+from metricsd.http import session as sessions
 from metricsd.http.api import GraphiteApi
 from metricsd.http.messages import FORM, MAX_PARAMETERS, HttpError, Reply, Request
 from metricsd.http.session import HttpSession
@@ -20,6 +21,12 @@ from tests.conftest import Clock, running
 from tests.test_http_server import ask
 
 NOW = 1_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def _long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done in one go does not depend on how busy the machine is."""
+    monkeypatch.setattr(sessions, "TURN_SECONDS", 60.0)
 
 
 class Window:

@@ -2,10 +2,11 @@
 
 import random
 import re
-from typing import Any, Iterable, List, Optional
+from typing import Any, Iterable, Iterator, List, Optional
 
 import pytest
 
+from metricsd.http import session as sessions
 from metricsd.http.framing import MAX_BODY_BYTES, MAX_HEAD_BYTES, Framing
 from metricsd.http.messages import HttpError, Reply, Request, Work, text
 from metricsd.http.session import (
@@ -13,6 +14,7 @@ from metricsd.http.session import (
     READING_SECONDS,
     REQUEST_SECONDS,
     ROOM_BYTES,
+    TURN_SECONDS,
     HttpSession,
 )
 from metricsd.store import Answer, StoreError
@@ -23,6 +25,12 @@ POST = b"POST /b?x=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhel
 
 
 REPLY = re.compile(rb"HTTP/1\.1 (?=[0-9]{3} )")
+
+
+@pytest.fixture(autouse=True)
+def _long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done in one go does not depend on how busy the machine is."""
+    monkeypatch.setattr(sessions, "TURN_SECONDS", 60.0)
 
 
 def echo(request: Request) -> Work:
@@ -232,6 +240,29 @@ class TestStreams:
         for _ in range(100):
             session.go_on()
         assert len(session.replies()) < ROOM_BYTES + 1100
+
+    def test_a_turn_ends_after_a_millisecond_of_small_pieces(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [0.0]
+        monkeypatch.setattr(sessions, "TURN_SECONDS", TURN_SECONDS)
+        monkeypatch.setattr(sessions, "perf_counter", lambda: now[0])
+
+        def slow() -> Iterator[bytes]:
+            for _ in range(10):
+                now[0] += 0.4 * TURN_SECONDS
+                yield b"x"
+
+        session = new(lambda request: iter_of(Reply(200, "text/plain", slow())))
+        session.receive(GET)
+        turns = 1
+        while session.unfinished:
+            before = now[0]
+            session.go_on()
+            assert now[0] - before < 1.5 * TURN_SECONDS
+            turns += 1
+        assert turns > 3
+        assert bodies(session.replies())
 
     def test_pipelined_requests_are_begun_a_few_at_a_time(self) -> None:
         session = new(lambda request: iter_of(text("ok\n")))

@@ -40,8 +40,9 @@ MAX_NAME_CHARS = 100_000
 # Characters of names that one request may make in all.
 MAX_NAMES_CHARS = 20_000_000
 
-# Values after which a step is over: some 0.2 ms.
-VALUES_A_STEP = 2_000
+# Values after which a step is over: a block that is opened, some 0.05 ms. Of blocks whose summary
+# is known it is twenty; where these are made first, that is 0.7 ms.
+VALUES_A_STEP = 400
 
 # Keys that are compared with a pattern in a step: some 0.1 ms.
 KEYS_A_STEP = 256

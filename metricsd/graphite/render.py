@@ -54,7 +54,16 @@ def render(
         for one in (yield from bounded(work, budget)):
             results.append(_rendered(one, wanted))
             yield None
+        yield from _forget(memory)
     return results
+
+
+def _forget(memory: Memory) -> Slices[None]:
+    """Let go of what was computed on the way, a series at a time: some million floats take long."""
+    for found in memory.values():
+        while found:
+            found.pop()
+            yield None
 
 
 def _rendered(one: TimeSeries, wanted: int) -> Rendered:

@@ -1,6 +1,6 @@
 """What a render is answered with: JSON, CSV, or a line a series.
 
-Owns how rows of values are written, in pieces that take well under a millisecond each. The formats:
+Owns how rows of values are written, in pieces that take some 0.2 ms each. The formats:
 Graphite's documentation, "The Render URL API", format.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 from metricsd.graphite import Rendered
 from metricsd.http.messages import Step
 
-# Points in a piece: 0.5 us each in JSON, and 3 us with the date that CSV has.
-POINTS_A_PIECE = 1000
-DATES_A_PIECE = 250
+# Points in a piece: 0.7 us each in JSON, and 3 us with the date that CSV has.
+POINTS_A_PIECE = 250
+DATES_A_PIECE = 60
 
 Body = Iterator[Step]
 

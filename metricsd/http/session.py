@@ -4,6 +4,7 @@ Owns which reply is under way, how it is cut into chunks, and how long a request
 Does not know what is asked: that is the site.
 """
 
+from time import perf_counter
 from typing import Callable, Iterator, Optional
 
 from metricsd.http.framing import Framing
@@ -12,6 +13,9 @@ from metricsd.store import Receipt, StoreError
 
 # Bytes that are said in one go, and the piece that exceeds them.
 ROOM_BYTES = 32 * 1024
+
+# Seconds for which replies are made in one go, and the step that exceeds them.
+TURN_SECONDS = 0.001
 
 # Requests that are begun in one go: at 0.1 ms and more each, about a millisecond.
 REQUESTS_A_TURN = 4
@@ -81,7 +85,8 @@ class HttpSession:
         requests = 0
         if self._work is not None:
             self.deadline = self._clock() + READING_SECONDS
-        while len(self._said) < ROOM_BYTES:
+        end = perf_counter() + TURN_SECONDS
+        while len(self._said) < ROOM_BYTES and perf_counter() < end:
             if self._work is None:
                 if requests == REQUESTS_A_TURN:
                     return
