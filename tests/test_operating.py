@@ -266,3 +266,16 @@ def test_the_client_s_commands(tmp_path: Path) -> None:
             run = {"shell": True, "cwd": str(tmp_path), "env": environment}
             said += subprocess.check_output(command, **run)  # type: ignore[call-overload]
     assert said.count(b"cpu") == 2  # as a row, and as a key
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")
+def test_moving_to_another_server() -> None:
+    (command,) = blocks("Grow past one machine")
+    with running() as old, running() as new, Conversation(old.address) as talk:
+        talk.ask(b"put a 1.5 1\nput b nan 2\nput a 0.1 3\n", 3)
+        for port, server in (("8888", old), ("8889", new)):
+            command = command.replace(port, str(server.address[1]))
+        command = command.replace("python3", sys.executable)
+        subprocess.check_call(["bash", "-o", "pipefail", "-c", command], cwd=str(ROOT))
+        with Conversation(new.address) as moved:
+            assert moved.ask(b"get *\n") == talk.ask(b"get *\n")
