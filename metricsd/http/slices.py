@@ -11,7 +11,7 @@ from metricsd.http.messages import HttpError, Step
 from metricsd.store import Answer
 
 # Seconds for which one client's work goes on before others have their turn.
-SLICE_SECONDS = 0.001
+SLICE_SECONDS = 0.0005
 
 # Values that all renders may hold, those of replies on their way included, at some 32 bytes each:
 # two are under way beside small replies, and one beside the largest reply that nobody reads.
