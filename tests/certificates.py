@@ -23,6 +23,8 @@ def folder() -> Path:
         path = Path(MADE["folder"].name)
         for authority, names in [("ca", ("server", "agent")), ("other-ca", ("stranger",))]:
             _run(path, "req", "-x509", *CURVE, "-days", "9", "-subj", f"/CN={authority}",
+                 # Python 3.13 refuses an authority whose certificate does not say what it is for.
+                 "-addext", "keyUsage=critical,keyCertSign,cRLSign",
                  "-keyout", f"{authority}.key", "-out", f"{authority}.pem")  # fmt: skip
             for name in names:
                 _issue(path, authority, name)

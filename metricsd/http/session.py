@@ -14,8 +14,8 @@ from metricsd.store import Receipt, StoreError
 # Bytes that are said in one go, and the piece that exceeds them.
 ROOM_BYTES = 32 * 1024
 
-# Seconds for which replies are made in one go, and the step that exceeds them. With twice as much the
-# slowest of others' puts wait half as long again, and no more replies are made: bench/README.md.
+# Seconds for which replies are made in one go, and the step that exceeds them. With twice as much
+# the slowest of others' puts wait half as long again, for no more replies: bench/README.md.
 TURN_SECONDS = 0.0005
 
 # Requests that are begun in one go: at 0.1 ms and more each, about a millisecond.
