@@ -38,6 +38,17 @@ def started(
             process.kill()
 
 
+def lines_until(process: "subprocess.Popen[bytes]", words: str) -> List[str]:
+    """What it logs from now on, up to a line with these words."""
+    assert process.stderr is not None
+    lines: List[str] = []
+    while not lines or words not in lines[-1]:
+        line = process.stderr.readline().decode()
+        assert line, f"it has ended without {words!r}: {lines}"
+        lines.append(line.rstrip())
+    return lines
+
+
 def run(*options: str) -> Tuple[int, str]:
     """Exit code and standard error of a run that should end by itself."""
     process = subprocess.run(

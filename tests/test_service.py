@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, List
@@ -16,18 +15,7 @@ from metricsd.loop.logs import LOG_SECONDS
 from metricsd.service import LOOK_SECONDS, QUIET_SECONDS, REASONS, REFUSALS, tell_refusals
 from tests.conftest import Clock, forget_log_lines, running
 from tests.conversation import Conversation
-from tests.test_command_line import COMMAND, started
-
-
-def lines_until(process: "subprocess.Popen[bytes]", words: str) -> List[str]:
-    """What it logs from now on, up to a line with these words."""
-    assert process.stderr is not None
-    lines: List[str] = []
-    while not lines or words not in lines[-1]:
-        line = process.stderr.readline().decode()
-        assert line, f"it has ended without {words!r}: {lines}"
-        lines.append(line.rstrip())
-    return lines
+from tests.test_command_line import COMMAND, lines_until, started
 
 
 def told_of_store(caplog: pytest.LogCaptureFixture, server: Server) -> str:

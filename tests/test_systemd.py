@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, Sequence, Tuple
 
 import pytest
 
 from metricsd.systemd import InheritError, Supervisor, inherited
 from tests.conversation import SECONDS, Conversation, free_port
-from tests.test_command_line import COMMAND, ROOT
+from tests.test_command_line import COMMAND, ROOT, lines_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="systemd is Linux's")
 
@@ -64,16 +64,6 @@ def handed_on(
             process.kill()
 
 
-def log_until(process: "subprocess.Popen[bytes]", words: str) -> List[str]:
-    assert process.stderr is not None
-    lines: List[str] = []
-    while not lines or words not in lines[-1]:
-        line = process.stderr.readline().decode()
-        assert line, f"it has ended without {words!r}: {lines}"
-        lines.append(line.rstrip())
-    return lines
-
-
 def test_sockets_replace_the_options_of_their_names(tmp_path: Path) -> None:
     taken = free_port()
     with contextlib.ExitStack() as stack:
@@ -84,7 +74,7 @@ def test_sockets_replace_the_options_of_their_names(tmp_path: Path) -> None:
                    ("http", http), ("unix", unix)]  # fmt: skip
         options = ["--port", str(taken), "--graphite", str(taken), "--http", str(taken)]
         process = stack.enter_context(handed_on(sockets, *options))
-        log_until(process, "points are in")
+        lines_until(process, "points are in")
         with socket.create_connection(graphite.getsockname()) as sender:
             sender.sendall(b"a 1 5\n")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -108,7 +98,7 @@ def test_a_restart_refuses_nobody() -> None:
     """Who connects while no server runs waits in the socket that systemd keeps open."""
     with listening() as put:
         with handed_on([("put", put)]) as process:
-            log_until(process, "points are in")
+            lines_until(process, "points are in")
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
         with Conversation(put.getsockname()) as talk:
