@@ -35,6 +35,70 @@ def load(port: int, *options: str) -> Tuple[int, Dict[str, Any], str]:
     return process.returncode, figures, process.stderr.decode()
 
 
+COMPARISON = """
+import sys
+import compare, machine, servers
+compare.pin = servers.pin = lambda *_: None
+machine.LOOK_SECONDS = 0.1
+compare.QUICK = compare.Settings(1, 0.05, 2000, series=5, series_points=100, others_seconds=0.1)
+compare.FIRST_ASKED_KEYS = compare.GROWING_KEYS = compare.GROWN = 10
+found = [peer for peer in servers.peers() if peer.name in ("metricsd", "asyncio", "blocking")]
+missing = servers.Peer("other", [], missing="get it somewhere")
+compare.peers = lambda: found + [missing]
+sys.argv[1:] = ["--quick", "--out", sys.argv[1]]
+sys.exit(compare.main())
+"""
+
+DURABILITY = """
+import sys
+import durability, machine, servers
+durability.pin = servers.pin = lambda *_: None
+machine.LOOK_SECONDS = 0.1
+durability.QUICK = durability.Settings(1, 0.05, (2000,), rewritten=5000, new_points=20000)
+durability.OTHERS_SECONDS = 0.1
+durability.SETTLING_SECONDS = 0.1
+durability.CHECKPOINT_ROUNDS = 1
+found = durability.servers()[:4]
+missing = servers.Peer("other", [], missing="get it somewhere")
+durability.servers = lambda: [*found, missing]
+sys.argv[1:] = ["--quick", "--out", sys.argv[1]]
+sys.exit(durability.main())
+"""
+
+
+class Started:
+    """A program, and a folder to which it writes."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, str(folder)],
+            cwd=str(ROOT / "bench"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def outcome(self) -> Tuple[str, str]:
+        """What it prints, and what it says to standard error, once it has ended well."""
+        printed, said = self.process.communicate(timeout=50)
+        assert self.process.returncode == 0, said.decode()
+        return printed.decode(), said.decode()
+
+
+@pytest.fixture(scope="module", name="in_small")
+def _in_small(tmp_path_factory: Any) -> Iterator[Dict[str, Started]]:
+    """Two long ones, which run beside the other tests: what they measure is not looked at."""
+    programs = {"comparison": COMPARISON, "durability": DURABILITY}
+    with contextlib.ExitStack() as stack:
+        started_ones = {}
+        for name, program in programs.items():
+            one = started_ones[name] = Started(program, tmp_path_factory.mktemp(name))
+            stack.enter_context(one.process)
+            stack.callback(one.process.kill)
+        yield started_ones
+
+
+@pytest.mark.usefixtures("in_small")  # which run meanwhile
 @pytest.mark.parametrize("mix", ["put", "get", "mixed", "grown"])
 @pytest.mark.parametrize("pipeline", [1, 7])
 def test_all_replies_are_counted_and_right(server: Server, mix: str, pipeline: int) -> None:
@@ -228,102 +292,6 @@ def test_a_bad_option_is_refused(options: List[str]) -> None:
     assert "_positive" not in said
 
 
-COMPARISON = """
-import sys
-import compare, servers
-compare.pin = servers.pin = lambda *_: None
-compare.QUICK = compare.Settings(1, 0.05, 2000, series=5, series_points=100, others_seconds=0.1)
-compare.FIRST_ASKED_KEYS = compare.GROWING_KEYS = compare.GROWN = 10
-found = [peer for peer in servers.peers() if peer.name in ("metricsd", "asyncio", "blocking")]
-missing = servers.Peer("other", [], missing="get it somewhere")
-compare.peers = lambda: found + [missing]
-sys.argv[1:] = ["--quick", "--out", sys.argv[1]]
-sys.exit(compare.main())
-"""
-
-DURABILITY = """
-import sys
-import durability, servers
-durability.pin = servers.pin = lambda *_: None
-durability.QUICK = durability.Settings(1, 0.05, (2000,), rewritten=5000, new_points=20000)
-durability.OTHERS_SECONDS = 0.1
-durability.SETTLING_SECONDS = 0.1
-durability.CHECKPOINT_ROUNDS = 1
-found = durability.servers()[:4]
-missing = servers.Peer("other", [], missing="get it somewhere")
-durability.servers = lambda: [*found, missing]
-sys.argv[1:] = ["--quick", "--out", sys.argv[1]]
-sys.exit(durability.main())
-"""
-
-
-class Started:
-    """A program, and a folder to which it writes."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, str(folder)],
-            cwd=str(ROOT / "bench"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def outcome(self) -> Tuple[str, str]:
-        """What it prints, and what it says to standard error, once it has ended well."""
-        printed, said = self.process.communicate(timeout=50)
-        assert self.process.returncode == 0, said.decode()
-        return printed.decode(), said.decode()
-
-
-@pytest.fixture(scope="module", name="in_small")
-def _in_small(tmp_path_factory: Any) -> Iterator[Dict[str, Started]]:
-    """Two long ones at once: what they measure here is not looked at."""
-    programs = {"comparison": COMPARISON, "durability": DURABILITY}
-    with contextlib.ExitStack() as stack:
-        started_ones = {}
-        for name, program in programs.items():
-            one = started_ones[name] = Started(program, tmp_path_factory.mktemp(name))
-            stack.enter_context(one.process)
-            stack.callback(one.process.kill)
-        yield started_ones
-
-
-def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
-    """Every step of bench/compare.py with our server and two peers, for a moment each."""
-    table, said = in_small["comparison"].outcome()
-    folder = in_small["comparison"].folder
-    assert "other skipped: get it somewhere" in said
-    assert "| server CPU a request, us | metricsd | asyncio | blocking |" in table
-    assert "| put, 50 clients, pipeline 1 | **" in table
-    for kind in ("unchanged", "grown by one point since", "first asked"):
-        assert re.search(rf"\| get of 1,000 points, {kind} \| \*\*[\d.]+\*\* \| [\d.]+ \(", table)
-    assert re.search(r"## One client reads everything: 2,000 points\n\n.*\n.*\n\| MB \|", table)
-    assert re.search(r"Unfavourable are \d+ of 8 rows: |No row is unfavourable\.", table)
-    assert "## Resident memory a point in bytes\n\n5 series of 100 points:" in table
-    assert re.search(r"\| counters \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", table)
-    assert (folder / "compare.md").read_text(encoding="utf-8").strip() == table.strip()
-    assert json.loads((folder / "compare.json").read_text(encoding="utf-8"))["peers"]
-    assert (folder / "cpu.svg").exists() or "matplotlib is not installed" in said
-    assert said.splitlines()[-1].startswith("next: python3 bench/quote.py")
-
-
-def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
-    """Every step of bench/durability.py with our server alone, for a moment each."""
-    table, said = in_small["durability"].outcome()
-    assert "other skipped: get it somewhere" in said
-    for name in ("none", "never", "everysec", "always"):
-        assert re.search(rf"\| 50 clients, pipeline 1 \| metricsd, {name} \| [\d,]+ \|", table)
-    for how in ("killed", "closed"):
-        assert re.search(rf"\| start with 2,000 points, {how} \| [\d.]+ s \|", table)
-    assert re.search(r"\| on the disk a point, 20,000 gauges \| [\d.]+ bytes \|", table)
-    for where in ("and saved", "in memory"):
-        assert re.search(rf"p99.9 while .* put {where}, .* \| [\d.]+ ms \([\d. -]+\) \|", table)
-    assert "## Puts\n" in table and "## Starts, sizes and waits\n" in table
-    written = in_small["durability"].folder / "durability.md"
-    assert written.read_text(encoding="utf-8").strip() == table.strip()
-
-
 TABLES = """
 import tables
 def rounds(*figures):
@@ -447,3 +415,38 @@ def test_without_valgrind_there_is_a_line(tmp_path: Path) -> None:
     assert instructions(str(tmp_path)) == (
         "no instructions: valgrind is missing (Debian: apt-get install valgrind)\n"
     )
+
+
+def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
+    """Every step of bench/compare.py with our server and two peers, for a moment each."""
+    table, said = in_small["comparison"].outcome()
+    folder = in_small["comparison"].folder
+    assert "other skipped: get it somewhere" in said
+    assert "| server CPU a request, us | metricsd | asyncio | blocking |" in table
+    assert "| put, 50 clients, pipeline 1 | **" in table
+    for kind in ("unchanged", "grown by one point since", "first asked"):
+        assert re.search(rf"\| get of 1,000 points, {kind} \| \*\*[\d.]+\*\* \| [\d.]+ \(", table)
+    assert re.search(r"## One client reads everything: 2,000 points\n\n.*\n.*\n\| MB \|", table)
+    assert re.search(r"Unfavourable are \d+ of 8 rows: |No row is unfavourable\.", table)
+    assert "## Resident memory a point in bytes\n\n5 series of 100 points:" in table
+    assert re.search(r"\| counters \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", table)
+    assert (folder / "compare.md").read_text(encoding="utf-8").strip() == table.strip()
+    assert json.loads((folder / "compare.json").read_text(encoding="utf-8"))["peers"]
+    assert (folder / "cpu.svg").exists() or "matplotlib is not installed" in said
+    assert said.splitlines()[-1].startswith("next: python3 bench/quote.py")
+
+
+def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
+    """Every step of bench/durability.py with our server alone, for a moment each."""
+    table, said = in_small["durability"].outcome()
+    assert "other skipped: get it somewhere" in said
+    for name in ("none", "never", "everysec", "always"):
+        assert re.search(rf"\| 50 clients, pipeline 1 \| metricsd, {name} \| [\d,]+ \|", table)
+    for how in ("killed", "closed"):
+        assert re.search(rf"\| start with 2,000 points, {how} \| [\d.]+ s \|", table)
+    assert re.search(r"\| on the disk a point, 20,000 gauges \| [\d.]+ bytes \|", table)
+    for where in ("and saved", "in memory"):
+        assert re.search(rf"p99.9 while .* put {where}, .* \| [\d.]+ ms \([\d. -]+\) \|", table)
+    assert "## Puts\n" in table and "## Starts, sizes and waits\n" in table
+    written = in_small["durability"].folder / "durability.md"
+    assert written.read_text(encoding="utf-8").strip() == table.strip()

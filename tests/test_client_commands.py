@@ -132,7 +132,7 @@ def test_load_waits_while_the_store_is_full(tmp_path: Path) -> None:
         with Client(*server.address) as client:
             client.put_many(("old", n, 950 + n % 50) for n in range(50))
         path.write_text("".join(f"put new 1 {1100 + n}\n" for n in range(50)), encoding="ascii")
-        timer = threading.Timer(0.5, clock.__setitem__, (0, 1101.0))
+        timer = threading.Timer(0.1, clock.__setitem__, (0, 1101.0))
         timer.start()
         assert run(at(server), "load", str(path)) == (0, "", "")
         timer.join()

@@ -111,7 +111,7 @@ def test_random_scripts(tmp_path: Path, seed: int) -> None:
         for life in range(4):
             with Held(path, fsync=POLICIES[seed % 3]) as held:
                 assert same(held.points, script.model), life
-                for _ in range(25):
+                for _ in range(15):
                     script.step(held)
                     assert same(held.points, script.model)
                 copy = killed(held, tmp_path / str(life))

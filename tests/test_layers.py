@@ -1,6 +1,7 @@
 """The shape of the package: what may know what, and how long the core is."""
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -75,12 +76,22 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].replace(".py", "")
 
 
-def imports(path: Path) -> Iterator[Tuple[str, List[str], bool]]:
+@functools.lru_cache(maxsize=None)
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=None)
+def imports(path: Path) -> List[Tuple[str, List[str], bool]]:
     """Each module that a file imports, the names that it takes, and whether at the top level.
 
     What is imported under TYPE_CHECKING counts as well.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return list(found_imports(path))
+
+
+def found_imports(path: Path) -> Iterator[Tuple[str, List[str], bool]]:
+    tree = tree_of(path)
     inside = {
         id(node)
         for function in ast.walk(tree)
@@ -133,7 +144,7 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
 
 
 def faces_names(face: Path) -> Set[str]:
-    for node in ast.parse(face.read_text(encoding="utf-8")).body:
+    for node in tree_of(face).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             return set(ast.literal_eval(node.value))
     return set()
@@ -147,7 +158,7 @@ def test_every_part_has_its_arrows() -> None:
     "face", [path for path in FILES if path.name == "__init__.py"], ids=name_of
 )
 def test_a_face_defines_nothing(face: Path) -> None:
-    tree = ast.parse(face.read_text(encoding="utf-8"))
+    tree = tree_of(face)
     assert ast.get_docstring(tree)
     for node in tree.body[1:]:
         assert isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign))
@@ -251,7 +262,7 @@ LONGEST_FUNCTION = 45  # lines
 @pytest.mark.skipif(sys.version_info < (3, 8), reason="ast does not tell where a function ends")
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_function_is_long(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             length = node.end_lineno - node.lineno + 1

@@ -200,7 +200,7 @@ class Costs:
         return timestamps
 
 
-POINTS = 100000  # some 400 blocks
+POINTS = 40000  # some 160 blocks
 
 
 def test_points_in_order_are_sealed_once_and_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:

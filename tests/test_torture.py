@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 
@@ -47,9 +47,9 @@ SCENARIOS = [  # those that take longest begin first
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", name="outcomes")
-def _outcomes(tmp_path_factory: Any) -> Iterator[Path]:
-    """A folder with what each of them says and logs. All run at once: they mostly wait."""
+@pytest.fixture(scope="module", name="running_all")
+def _running_all(tmp_path_factory: Any) -> Iterator[Tuple["subprocess.Popen[bytes]", Path]]:
+    """All at once, as they mostly wait, and the folder with what each of them says and logs."""
     folder: Path = tmp_path_factory.mktemp("scenarios")
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "bench"))
     command = [sys.executable, "-c", PROGRAM, *SCENARIOS]
@@ -57,23 +57,13 @@ def _outcomes(tmp_path_factory: Any) -> Iterator[Path]:
         command, cwd=str(folder), env=environment, start_new_session=True
     ) as process:
         try:
-            assert process.wait(50) == 0
-            yield folder
+            yield process, folder
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_scenario_in_small(name: str, outcomes: Path) -> None:
-    """Every bound is kept but those on others' latency: here all run beside each other."""
-    (scenario,) = json.loads((outcomes / (name + ".json")).read_text())
-    assert scenario["name"] == name
-    assert scenario["findings"], (outcomes / (name + ".log")).read_text()
-    for finding in scenario["findings"]:
-        assert finding["held"] or re.search("p99|another's wait", finding["what"]), finding
-
-
+@pytest.mark.usefixtures("running_all")  # which run meanwhile
 def test_the_exit_code_tells_a_bound_that_was_not_kept() -> None:
     program = """
 import sys
@@ -103,3 +93,17 @@ def test_a_bad_option_is_refused(options: List[str]) -> None:
     )
     assert process.returncode == 2
     assert b"Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_in_small(
+    name: str, running_all: Tuple["subprocess.Popen[bytes]", Path]
+) -> None:
+    """Every bound is kept but those on others' latency: here all run beside each other."""
+    process, folder = running_all
+    assert process.wait(50) == 0
+    (scenario,) = json.loads((folder / (name + ".json")).read_text())
+    assert scenario["name"] == name
+    assert scenario["findings"], (folder / (name + ".log")).read_text()
+    for finding in scenario["findings"]:
+        assert finding["held"] or re.search("p99|another's wait", finding["what"]), finding

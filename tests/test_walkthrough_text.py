@@ -64,18 +64,16 @@ def _ways(tmp_path_factory: Any) -> Iterator[Started]:
         started.process.kill()
 
 
-@pytest.mark.usefixtures("ways")  # which run meanwhile
-def test_nothing_has_parted_from_its_source() -> None:
-    """The code, the tables, and what every exhibit and exercise prints: they are run."""
-    process = subprocess.run(
-        [sys.executable, "bench/quote.py", "--check"],
-        cwd=str(ROOT),
-        stderr=subprocess.PIPE,
-        timeout=50,
-    )
-    assert process.returncode == 0, process.stderr.decode()
+@pytest.fixture(scope="module", name="checking")
+def _checking() -> Iterator["subprocess.Popen[bytes]"]:
+    """Everything that is quoted, run and compared, beside the other tests."""
+    command = [sys.executable, "bench/quote.py", "--check"]
+    with subprocess.Popen(command, cwd=str(ROOT), stderr=subprocess.PIPE) as process:
+        yield process
+        process.kill()
 
 
+@pytest.mark.usefixtures("checking", "ways")  # which run meanwhile
 def test_nothing_is_quoted_by_hand() -> None:
     by_hand = re.sub(
         r"^<!-- (?:code|output|transcript) [^\n]+ -->\n```\w+\n.*?^```\n"
@@ -275,3 +273,9 @@ def test_what_needs_a_program_that_is_not_here_stays(tmp_path: Path) -> None:
     for options in ((), ("--check",)):
         assert quote(says % 77, *options, path=path) == (0, "", says % 77)
         assert quote(says % 1, *options, path=path)[0] == 1
+
+
+def test_nothing_has_parted_from_its_source(checking: "subprocess.Popen[bytes]") -> None:
+    """The code, the tables, and what every exhibit and exercise prints: they are run."""
+    _, said = checking.communicate(timeout=50)
+    assert checking.returncode == 0, said.decode()
