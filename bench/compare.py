@@ -2,6 +2,7 @@
 
     python3 bench/compare.py --quick
     python3 bench/compare.py --out bench/results
+    python3 bench/compare.py --only "put, 50 clients, pipeline 1" --rounds 15
 
 The figure is the server's own CPU time a request, user and system, as the operating system counts
 it: the server has one core, the load the other, so requests/s would often be those of the load.
@@ -16,14 +17,14 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from load import Job, LoadError, cpu_seconds, measure
+from load import Job, LoadError, cpu_seconds, measure, positive
 from machine import about, look_around
 from memory import measure_memory
 from reading import run_reading
 from servers import LOAD_CORE, Peer, Running, peers, pin, running, skipped
-from tables import STORAGE, Figures, tables, warnings
+from tables import STORAGE, Figures, cpu_table, tables, warnings
 from workload import Workload
 
 
@@ -47,8 +48,8 @@ FULL = Settings(5, 0.8, points=1000000, series=1000, series_points=2000, others_
 QUICK = Settings(1, 0.4, points=100000, series=50, series_points=1000, others_seconds=1.0)
 
 
-def jobs(quick: bool) -> Dict[str, Job]:
-    """Every kind of load, by the name that it has in the tables."""
+def jobs(quick: bool, only: str = "") -> Dict[str, Job]:
+    """Every kind of load, or the one of a name, by the name that it has in the tables."""
     found: Dict[str, Job] = {}
     for mix, what in (("put", "put"), ("get", "get of 10 points")):
         for clients, pipeline in ((1, 1), (1, 100), (50, 1), (50, 16)):
@@ -59,6 +60,8 @@ def jobs(quick: bool) -> Dict[str, Job]:
     name = "put and get of 10 points in turn, 50 clients, pipeline 1"
     found[name] = Job(mix="mixed", points=10)
     found.update(large_gets())
+    if only:
+        return {n: j for n, j in found.items() if n == only}
     if quick:
         keep = ("put, 50 clients, pipeline 1$", "put, 10 clients", "put and get", "get of 1,000")
         return {n: j for n, j in found.items() if any(re.match(start, n) for start in keep)}
@@ -127,46 +130,48 @@ def _run_unacknowledged(server: Running, job: Job) -> Figures:
     return {"server_cpu_us": (used - before) / sent * 1e6}
 
 
-def compare(settings: Settings, quick: bool) -> Dict[str, Any]:
-    """Run everything; return the figures of each round by job and peer."""
+def compare(settings: Settings, loads: Dict[str, Job], whole: bool = True) -> Dict[str, Any]:
+    """Run the loads, and on the whole the rest; return each round's figures by load and peer."""
     found = peers()
     for line in filter(None, map(skipped, found)):
         _say(line)
     found = [peer for peer in found if not peer.missing]
     busy = look_around(_say)
-    works = [*jobs(quick), STORAGE]
-    steps = len(works) * settings.rounds + 1
+    works = [*loads, STORAGE] if whole else [*loads]
+    steps = len(works) * settings.rounds + whole
     results: Dict[str, Dict[str, List[Figures]]] = {}
-    for step in range(1, steps):
+    for step in range(1, len(works) * settings.rounds + 1):
         name = works[(step - 1) % len(works)]
         round_number = (step - 1) // len(works) + 1
         _say(f"[{step}/{steps}] round {round_number}: {'get *' if name == STORAGE else name}")
-        for peer, figures in run_work(name, found, settings, quick):
+        for peer, figures in run_work(found, settings, loads.get(name)):
             results.setdefault(name, {}).setdefault(peer.name, []).append(figures)
-    _say(f"[{steps}/{steps}] memory a point")
-    memory = {
-        peer.name: measure_memory(peer, settings.series, settings.series_points)
-        for peer in found
-        if peer.acknowledges
-    }
     names = [peer.name for peer in found]
     stored = f"{settings.series:,} series of {settings.series_points:,} points"
     here = dict(
         about(settings.rounds, settings.seconds), stored=stored, points=f"{settings.points:,}"
     )
-    return {"about": here, "warnings": busy, "peers": names, "results": results, "memory": memory}
+    outcome = {"about": here, "warnings": busy, "peers": names, "results": results}
+    if whole:
+        _say(f"[{steps}/{steps}] memory a point")
+        outcome["memory"] = {
+            peer.name: measure_memory(peer, settings.series, settings.series_points)
+            for peer in found
+            if peer.acknowledges
+        }
+    return outcome
 
 
 def run_work(
-    name: str, found: List[Peer], settings: Settings, quick: bool
+    found: List[Peer], settings: Settings, job: Optional[Job]
 ) -> Iterator[Tuple[Peer, Figures]]:
-    """Give one work to each server that can do it, in turn."""
+    """Give one load, or without one the reading of everything, to each that can do it, in turn."""
     for peer in found:
-        if name == STORAGE:
+        if job is None:
             if peer.acknowledges:
                 yield peer, run_reading(peer, settings.points, settings.others_seconds)
-        elif _can_do(peer, jobs(quick)[name]):
-            yield peer, run_load(peer, jobs(quick)[name], settings)
+        elif _can_do(peer, job):
+            yield peer, run_load(peer, job, settings)
 
 
 def _can_do(peer: Peer, job: Job) -> bool:
@@ -187,16 +192,26 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a first look, in under a minute")
     parser.add_argument("--out", metavar="DIR", help="write the tables and pictures there as well")
+    parser.add_argument("--only", metavar="NAME", help="a single kind of puts or gets")
+    parser.add_argument("--rounds", type=positive, help="that are run of each (5)")
     options = parser.parse_args()
+    if options.only is not None and options.out:
+        parser.error("--out: tables are of all the work, so not with --only")
+    loads = jobs(options.quick, options.only or "")
+    if not loads:
+        parser.error("--only: there are " + "; ".join(jobs(quick=False)))
+    settings = QUICK if options.quick else FULL
+    if options.rounds:
+        settings = settings._replace(rounds=options.rounds)
     pin(0, LOAD_CORE)
     try:
-        outcome = compare(QUICK if options.quick else FULL, options.quick)
+        outcome = compare(settings, loads, whole=options.only is None)
     except (LoadError, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(tables(outcome))
+    print(cpu_table(outcome) if options.only else tables(outcome))
     for warning in warnings(outcome):
         _say(f"warning: {warning}")
     if options.out:

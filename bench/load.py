@@ -431,19 +431,19 @@ def _arguments() -> argparse.Namespace:
     option = parser.add_argument
     option("--host", default=defaults.host)
     option("--port", type=int, default=defaults.port)
-    option("--clients", type=_positive, default=defaults.clients, help="connections (50)")
-    option("--pipeline", type=_positive, default=1, help="requests sent at a time by each (1)")
+    option("--clients", type=positive, default=defaults.clients, help="connections (50)")
+    option("--pipeline", type=positive, default=1, help="requests sent at a time by each (1)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--requests", type=_positive, help="how many in all, in whole pipelines")
+    length.add_argument("--requests", type=positive, help="how many in all, in whole pipelines")
     length.add_argument("--seconds", type=_positive_float, default=defaults.seconds, help="(5)")
     option(
         "--mix", choices=MIXES, default="put", help="what is asked (put); grown: a put and a get"
     )
-    option("--keys", type=_positive, default=defaults.keys, help="each client's own, in all (100)")
-    option("--points", type=_positive, default=defaults.points, help="in a key that is read (100)")
+    option("--keys", type=positive, default=defaults.keys, help="each client's own, in all (100)")
+    option("--points", type=positive, default=defaults.points, help="in a key that is read (100)")
     option("--rate", type=_positive_float, help="requests/s in all, at fixed times (as they come)")
-    option("--processes", type=_positive, default=1, help="that share the clients (1)")
-    option("--pid", type=_positive, help="the server's process, to report its CPU a request")
+    option("--processes", type=positive, default=1, help="that share the clients (1)")
+    option("--pid", type=positive, help="the server's process, to report its CPU a request")
     option("--protocol", choices=["metricsd", "redis"], default="metricsd")
     option("--json", action="store_true", help="the figures as JSON")
     options = parser.parse_args()
@@ -452,7 +452,8 @@ def _arguments() -> argparse.Namespace:
     return options
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse. Raises argparse.ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"takes a whole number of at least 1, not {text!r}")
     return int(text)

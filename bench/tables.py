@@ -150,6 +150,11 @@ def _ratios(rows: Rounds, figure: str) -> Dict[str, float]:
     return {name: one for name, one in found.items() if one is not None}
 
 
+def cpu_table(outcome: Dict[str, Any]) -> str:
+    """That of the loads alone."""
+    return "\n".join(_cpu_table("Server CPU a request", outcome["results"], outcome["peers"]))
+
+
 def _cpu_table(heading: str, works: Dict[str, Rounds], names: List[str]) -> List[str]:
     lines = [f"## {heading}", "", *_head("server CPU a request, us", names)]
     lines += [

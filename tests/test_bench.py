@@ -289,7 +289,7 @@ def test_a_bad_option_is_refused(options: List[str]) -> None:
     assert code == 2
     assert "Traceback" not in said
     assert options[0] in said.splitlines()[-1]
-    assert "_positive" not in said
+    assert "positive" not in said
 
 
 TABLES = """
@@ -415,6 +415,24 @@ def test_without_valgrind_there_is_a_line(tmp_path: Path) -> None:
     assert instructions(str(tmp_path)) == (
         "no instructions: valgrind is missing (Debian: apt-get install valgrind)\n"
     )
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--only", "nothing"], "--only: there are put, 1 client, pipeline 1; "),
+        (
+            ["--only", "put, 1 client, pipeline 1", "--out", "x"],
+            "--out: tables are of all the work",
+        ),
+        (["--rounds", "0"], "--rounds: takes a whole number of at least 1, not '0'"),
+    ],
+)
+def test_a_comparison_of_nothing_is_refused(options: List[str], message: str) -> None:
+    command = [sys.executable, "compare.py", *options]
+    process = subprocess.run(command, cwd=str(ROOT / "bench"), stderr=subprocess.PIPE, timeout=20)
+    assert process.returncode == 2
+    assert message in process.stderr.decode().splitlines()[-1]
 
 
 def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
