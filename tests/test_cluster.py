@@ -163,10 +163,36 @@ def test_long_series_and_many_keys(cluster: Shards) -> None:
             model.answer(put)
         for name in (b"get long", b"get key7", b"get *", b"get nobody"):
             assert client.ask(name + b"\n") == model.answer(name)
-        for shard in cluster.primaries:  # none of the hashes is more than a compact list
-            for name in shard.ask("KEYS", "*:*"):
-                if name != KEYS:
-                    assert shard.ask("OBJECT", "ENCODING", name) == b"listpack"
+        assert_lists(cluster)
+
+
+def assert_lists(cluster: Shards) -> None:
+    """None of the hashes is more than a compact list."""
+    for shard in cluster.primaries:
+        for name in shard.ask("KEYS", "*:*"):
+            if name != KEYS:
+                assert shard.ask("OBJECT", "ENCODING", name) == b"listpack"
+
+
+@pytest.mark.parametrize("ack", ACKS)
+def test_a_point_a_second_through_two_fronts(cluster: Shards, ack: str) -> None:
+    """Buckets become long and are packed, while points of theirs are replaced."""
+    dice, model = random.Random(5), Model()
+    with front(cluster, ack=ack) as one, front(cluster, ack=ack) as other:
+        for start in range(0, 2 * BUCKET_SECONDS, 50):
+            client = dice.choice([one, other])
+            times = [*range(start, start + 50), *dice.sample(range(start + 50), 5)]
+            puts = [b"put k %d %d" % (dice.randrange(1000), time - 4300) for time in times]
+            assert client.ask(b"\n".join(puts) + b"\n", 55) == OK * 55
+            for put in puts:
+                model.answer(put)
+            if start % 1000 == 0:
+                assert client.ask(b"get k\n") == model.answer(b"get k")
+        for name in (b"get k", b"get *"):
+            assert one.ask(name + b"\n") == other.ask(name + b"\n") == model.answer(name)
+    assert_lists(cluster)
+    shard = cluster.primary_of(slot_of(index_name("k")))
+    assert len(shard.ask("KEYS", "{k}:*.*")) > 8
 
 
 def test_many_clients_see_their_own_puts(cluster: Shards) -> None:
@@ -237,6 +263,13 @@ def test_retention(cluster: Shards) -> None:
         ends = shard.ask("EXPIRETIME", hash_name(("a", now // BUCKET_SECONDS)))
         assert now + 3600 < ends <= now + 3600 + BUCKET_SECONDS
         assert shard.ask("EXPIRETIME", index_name("a")) == ends
+        puts = b"".join(b"put a 3 %d\n" % (now + second) for second in range(2 * BUCKET_SECONDS))
+        assert client.ask(puts, 2 * BUCKET_SECONDS) == OK * (2 * BUCKET_SECONDS)
+        assert client.ask(b"put a 3 %d\n" % (now + 2 * BUCKET_SECONDS)) == OK
+        for name in shard.ask("KEYS", "{a}:*"):
+            number = int(name.split(b":")[1].split(b".")[0])
+            assert shard.ask("EXPIRETIME", name) == (number + 1) * BUCKET_SECONDS + 3600
+        assert len(shard.ask("KEYS", "{a}:*.*")) >= 8
     link = Asking(cluster)
     sweeper = Sweeper(link)
     assert sweeper.sweep(-1.0) is None
@@ -447,10 +480,10 @@ def test_a_slot_migrates(cluster: Shards, ack: str) -> None:
         wait_until(lambda: client.ask(b"put %s 1 1\n" % name) == OK)
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-        asked = [client.ask(b"put %s 2 2\nput %s 3 700\nget %s\n" % (name, name, name), 3)]
+        asked = [client.ask(b"put %s 2 2\nput %s 3 7000\nget %s\n" % (name, name, name), 3)]
         moved = source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100)
         source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *moved)
-        asked.append(client.ask(b"put %s 4 4\nput %s 5 1400\nget %s\n" % (name, name, name), 3))
+        asked.append(client.ask(b"put %s 4 4\nput %s 5 14000\nget %s\n" % (name, name, name), 3))
         for shard in cluster.primaries:
             shard.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
         wait_until(lambda: client.ask(b"put %s 6 6\n" % name) == OK)
@@ -464,7 +497,7 @@ def test_a_slot_migrates(cluster: Shards, ack: str) -> None:
                 == b"ok\n"
                 + b"".join(
                     b"%s %d.0 %d\n" % (name, value, at)
-                    for value, at in [(1, 1), (2, 2), (4, 4), (6, 6), (3, 700), (5, 1400)]
+                    for value, at in [(1, 1), (2, 2), (4, 4), (6, 6), (3, 7000), (5, 14000)]
                 )
                 + b"\n"
             )

@@ -14,6 +14,7 @@ from metricsd.cluster.encoding import (
     end_of,
     hash_name,
     index_name,
+    is_first,
     member,
     puts_of,
     slot_of,
@@ -35,14 +36,14 @@ def test_points_come_back_as_they_were() -> None:
     times = [min(max(time, MIN_TIMESTAMP), MAX_TIMESTAMP) for time in times]
     model.update(zip(times, values))
     found: Dict[int, float] = {}
-    for put in puts_of(["k"] * len(values), values, times):
-        _, name, *words = put.command
-        assert name == hash_name(put.place)
+    for place, put in puts_of(["k"] * len(values), values, times).items():
+        _, name, *words = put
+        assert name == hash_name(place)
         texts = [word if isinstance(word, bytes) else word.encode() for word in words]
         fields = dict(zip(texts[::2], texts[1::2]))
         assert MARK in fields
         assert len(fields) <= BUCKET_SECONDS + 1
-        timestamps, some = columns_of(put.place[1], fields)
+        timestamps, some = columns_of(place[1], fields)
         assert list(timestamps) == sorted(timestamps)
         found.update(zip(timestamps, some))
     assert {time: repr(value) for time, value in found.items()} == {
@@ -76,11 +77,11 @@ def test_slots_are_those_of_the_cluster() -> None:
 
 
 def test_the_mark_tells_a_new_hash_from_one_that_was_there() -> None:
-    (put,) = puts_of(["a"] * 3, [1.0, 2.0, 3.0], [5, 5, 6])
-    assert put.command == [b"HSET", b"{a}:0", b"", b"", b"5", "2", b"6", "3"]
-    assert put.is_first(3)
-    assert not put.is_first(2)
-    assert not put.is_first(0)
+    (put,) = puts_of(["a"] * 3, [1.0, 2.0, 3.0], [5, 5, 6]).values()
+    assert put == [b"HSET", b"{a}:0", b"", b"", b"5", "1", b"5", "2", b"6", "3"]
+    assert is_first(put, 3)
+    assert not is_first(put, 2)
+    assert not is_first(put, 0)
 
 
 def test_who_is_told_of_a_failure() -> None:

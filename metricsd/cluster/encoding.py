@@ -5,18 +5,19 @@ Owns the encoding only. Does not know when anything is read or written.
 A key has its points in hashes, one for each bucket of BUCKET_SECONDS, called ``{key}:BUCKET``: the
 fields are seconds into the bucket, the values what ``repr`` says of a float. Which buckets there
 are says a sorted set called ``{key}``. The braces are hash tags: all of a key is in one slot. Which
-keys there are says one sorted set for all, KEYS, in the order of their first put.
+keys there are says one sorted set for all, KEYS, in the order of their first put. A bucket of many
+points has more hashes: see packing.
 """
 
 from array import array
 from binascii import crc_hqx
-from typing import Dict, List, NamedTuple, Tuple, Union
+from typing import Dict, List, Tuple, Union
 
 from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
 
-# Seconds of a bucket. With a point a second and MARK it stays below the 512 pairs up to which
-# Valkey and Redis keep a hash as a compact list (hash-max-listpack-entries).
-BUCKET_SECONDS = 500
+# Seconds of a bucket. What the cluster keeps for each, some 240 bytes beside its points, is then
+# 4 bytes a point with one a minute. Numbers up to 4,095 take 3 bytes in a compact list.
+BUCKET_SECONDS = 4000
 
 # The sorted set of all keys, by the microsecond of their first put.
 KEYS = b"metricsd:keys"
@@ -25,6 +26,11 @@ KEYS = b"metricsd:keys"
 # whether there was a hash before: if not, it is one more than there were points. It may have been
 # there and be lost, with a primary that had not told its replica.
 MARK = b""
+
+# A field of a hash whose bucket has parts.
+PACKED = b"packed"
+
+MARKS = (MARK, PACKED)
 
 OFFSETS = [b"%d" % second for second in range(BUCKET_SECONDS)]
 
@@ -38,26 +44,6 @@ SLOTS = 16384  # of every cluster
 Word = Union[bytes, str]
 Command = List[Word]
 Place = Tuple[str, int]  # a key and the number of one of its buckets
-Fields = Dict[bytes, str]
-
-
-class Put(NamedTuple):
-    """The points of one hash."""
-
-    place: Place
-    fields: Fields
-
-    @property
-    def command(self) -> Command:
-        """The command that stores them."""
-        words: Command = [b"HSET", hash_name(self.place), MARK, b""]
-        for pair in self.fields.items():
-            words += pair
-        return words
-
-    def is_first(self, added: int) -> bool:
-        """Whether there was no hash before a command that has added so many fields."""
-        return added > len(self.fields)
 
 
 def index_name(key: str) -> bytes:
@@ -87,26 +73,39 @@ def end_of(bucket: int) -> int:
     return min((bucket + 1) * BUCKET_SECONDS - 1, MAX_TIMESTAMP)
 
 
-def puts_of(keys: List[str], values: List[float], timestamps: List[int]) -> List[Put]:
-    """These points by hash, in the order of the first; later ones replace earlier ones."""
-    found: Dict[Place, Fields] = {}
+def puts_of(keys: List[str], values: List[float], timestamps: List[int]) -> Dict[Place, Command]:
+    """The command that stores all the points of a hash, for each; later points replace earlier."""
+    found: Dict[Place, Command] = {}
     for key, value, timestamp in zip(keys, values, timestamps):
         bucket, second = divmod(timestamp, BUCKET_SECONDS)
-        fields = found.get((key, bucket))
-        if fields is None:
-            fields = found[key, bucket] = {}
+        place = (key, bucket)
+        command = found.get(place)
+        if command is None:
+            command = found[place] = [b"HSET", hash_name(place), MARK, b""]
         text = repr(value)
         # A whole number takes a few bytes in a compact list, any other text one for each character.
-        fields[OFFSETS[second]] = text[:-2] if text.endswith(".0") else text
-    return [Put(place, fields) for place, fields in found.items()]
+        command += (OFFSETS[second], text[:-2] if text.endswith(".0") else text)
+    return found
+
+
+def is_first(put: Command, added: int) -> bool:
+    """Whether there was no hash before this command, which has added so many fields."""
+    return added > 1 and added > len(set(put[4::2]))
 
 
 def columns_of(bucket: int, fields: Dict[bytes, bytes]) -> Columns:
     """The points of a hash, sorted. Raises ValueError if somebody else has written into it."""
     base = bucket * BUCKET_SECONDS
-    points = sorted((int(second), value) for second, value in fields.items() if second != MARK)
+    points = sorted((int(second), value) for second, value in fields.items() if second not in MARKS)
     timestamps = array("q", [base + second for second, _ in points])
     return timestamps, array("d", [float(value) for _, value in points])
+
+
+def name_in(command: Command) -> bytes:
+    """The name by which a command finds its shard."""
+    name = command[3] if command[0] == b"EVAL" else command[1]
+    assert isinstance(name, bytes)
+    return name
 
 
 def slot_of(name: bytes) -> int:

@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from metricsd.cluster.address import Address
-from metricsd.cluster.encoding import SLOTS, Command, slot_of
+from metricsd.cluster.encoding import SLOTS, Command, name_in, slot_of
 from metricsd.store import OpenError
 
 # Milliseconds that the cluster has to answer, and to take a connection. Whoever puts waits so long
@@ -149,9 +149,7 @@ class ReplicatedLink:
         owners = self._owners_of_slots()
         places: Dict[Tuple[str, int], List[int]] = {}
         for place, command in enumerate(commands):
-            name = command[1]
-            assert isinstance(name, bytes)
-            places.setdefault(owners[slot_of(name)], []).append(place)
+            places.setdefault(owners[slot_of(name_in(command))], []).append(place)
         results: Results = [None] * len(commands)
         for node, its_places in places.items():
             found = self._run_on(node, [commands[place] for place in its_places])

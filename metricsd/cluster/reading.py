@@ -11,6 +11,7 @@ from typing import Any, Dict, Generator, List, Sequence, Set, Tuple
 from metricsd.cluster.encoding import (
     BUCKET_SECONDS,
     KEYS,
+    PACKED,
     Command,
     bucket_of,
     columns_of,
@@ -20,9 +21,11 @@ from metricsd.cluster.encoding import (
     member,
 )
 from metricsd.cluster.links import LinkError
+from metricsd.cluster.packing import PART_SECONDS, PARTS, part_name, unpacked
 from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
 
-# Buckets that are read at a time: up to 2,000 points, or 32 KB that a client may leave waiting.
+# Buckets that are read at a time, or parts of one: up to 2,000 points, or 32 KB that a client may
+# leave waiting, and again as many while they are read.
 BUCKETS_A_READ = 4
 
 # Keys of which the list is read at a time, with a bucket of each: up to 8,000 points, or 128 KB.
@@ -42,13 +45,29 @@ def points_after(key: str, after: int, buckets: int = BUCKETS_A_READ) -> Questio
     numbers = list(map(bucket_of, names))
     hashes = yield [[b"HGETALL", hash_name((key, number))] for number in numbers]
     (timestamps, values) = columns_of(0, {})
+    end = end_of(numbers[-1]) if len(numbers) == buckets else MAX_TIMESTAMP
     for number, fields in zip(numbers, hashes):
+        if PACKED in fields:
+            fields, end = yield from parts_after(key, number, after, buckets, fields)
         more = columns_of(number, fields)
         timestamps += more[0]
         values += more[1]
-    start = bisect_right(timestamps, after)
-    end = end_of(numbers[-1]) if len(numbers) == buckets else MAX_TIMESTAMP
-    return (timestamps[start:], values[start:]), end
+        if PACKED in fields:
+            break  # what comes behind its parts is read another time
+    there = slice(bisect_right(timestamps, after), bisect_right(timestamps, end))
+    return (timestamps[there], values[there]), end
+
+
+def parts_after(key: str, bucket: int, after: int, count: int, fields: Any) -> Question:
+    """Ask for so many parts of a bucket; it comes to fields with those of the bucket, and an end.
+
+    That is the timestamp up to which these are all.
+    """
+    start = bucket * BUCKET_SECONDS
+    first = max(0, after + 1 - start) // PART_SECONDS
+    parts = range(PARTS)[first : first + count]
+    found = yield [[b"HGETALL", part_name((key, bucket), part)] for part in parts]
+    return unpacked(fields, found), min(start + parts.stop * PART_SECONDS - 1, MAX_TIMESTAMP)
 
 
 class Page:

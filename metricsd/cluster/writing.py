@@ -12,17 +12,18 @@ from metricsd.cluster.encoding import (
     KEYS,
     Command,
     Place,
-    Put,
     end_of,
     hash_name,
     index_name,
+    is_first,
     member,
     puts_of,
 )
 from metricsd.cluster.links import LinkError
+from metricsd.cluster.packing import PACK_EVERY, pack
 from metricsd.store import Receipt
 
-# Keys of which this front remembers the bucket it put to last, at some 200 bytes each. Beyond that
+# Keys of which this front remembers the bucket it put to last, at some 250 bytes each. Beyond that
 # it begins anew, and asks the indexes to take what they have.
 MAX_SEEN = 1000000
 
@@ -80,14 +81,16 @@ class Writer:
         self._link = link
         self._retention = retention
         self._wall_clock = wall_clock
-        self._seen: Dict[str, int] = {}  # the bucket of each key that has been put to last
+        # The bucket of each key that has been put to last, and points since it may have been packed
+        self._seen: Dict[str, Tuple[int, int]] = {}
+        self._packs: List[Command] = []  # these go out with the next batch
         self._last_new = ""  # the key that has been indexed last
         self._order = 0  # of that, in KEYS
 
     def write(self, batch: Batch) -> None:
         """Store these puts, and note which may have failed."""
         puts = puts_of(batch.keys, batch.values, batch.timestamps)
-        failed = {put.place for put in puts}
+        failed = set(puts)
         try:
             failed -= self._write(puts, batch)
         except LinkError as error:
@@ -96,27 +99,39 @@ class Writer:
             self._seen.pop(key, None)  # it may have been stored, in a hash that is in no index
         batch.failed = failed
 
-    def _write(self, puts: List[Put], batch: Batch) -> Set[Place]:
+    def _write(self, puts: Dict[Place, Command], batch: Batch) -> Set[Place]:
         """Return the places of those that are stored for certain, and found from now on."""
-        commands = [put.command for put in puts]
+        commands = [*puts.values(), *self._packs]
+        self._packs = []
         if self._last_new:
             commands.append([b"ZSCORE", KEYS, self._last_new])
         results = self._link.run(commands)
-        if self._last_new and not isinstance(results.pop(), float):
+        if self._last_new and not isinstance(results[-1], float):
             self._seen.clear()  # the index has lost it, and maybe others
         stored: Set[Place] = set()
         new: List[Place] = []
-        for put, added in zip(puts, results):
+        for (place, put), added in zip(puts.items(), results):
             if isinstance(added, Exception):
                 batch.problem = str(added)
                 continue
-            stored.add(put.place)
-            key, bucket = put.place
-            if put.is_first(added) or self._seen.get(key) != bucket:
-                new.append(put.place)
+            stored.add(place)
+            if not self._has_seen(place, added) or is_first(put, added):
+                new.append(place)
         if new:
             stored -= self._index(new, batch)
         return stored
+
+    def _has_seen(self, place: Place, added: int) -> bool:
+        """Whether this bucket is in the indexes; let it be packed after PACK_EVERY points."""
+        key, bucket = place
+        seen, count = self._seen.get(key, (None, 0))
+        count = count + added if seen == bucket else added
+        if count >= PACK_EVERY:
+            self._packs.append(pack(place))
+            count = 0
+        if seen == bucket:
+            self._seen[key] = (bucket, count)
+        return seen == bucket
 
     def _index(self, new: List[Place], batch: Batch) -> Set[Place]:
         """Let these be found; return those for which that has failed."""
@@ -136,7 +151,7 @@ class Writer:
                 batch.problem = str(errors[0])
                 failed.add(place)
             else:
-                self._seen[place[0]] = place[1]
+                self._seen[place[0]] = (place[1], 0)
                 self._last_new = place[0]
         return failed
 
