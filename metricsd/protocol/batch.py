@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from metricsd.protocol.counts import Counts
 from metricsd.protocol.points import to_numbers
-from metricsd.protocol.words import Outcome, of_puts
+from metricsd.protocol.words import Outcome, known_bytes, of_puts
 from metricsd.store import Receipt, Store
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def lines_behind(lines: bytes, number: int) -> bytes:
 class Putter(Protocol):
     """A session whose arrival is in a block."""
 
-    said: bytes  # its reply, once that is known
+    said: Outcome  # what has come of its arrival
 
     def take(self, outcome: Outcome, left: bytes) -> None:
         """Hear what has come of the first lines, and go on with those that are left."""
@@ -124,9 +124,9 @@ class TurnBatch:
     ) -> None:
         """Tell each what has come of its lines, of which the last ones may be left."""
         outcome = of_puts(1, receipt)
-        if taken == len(putters) and not left and isinstance(outcome, bytes):
-            self._counts.bytes_out += len(outcome) * taken
-            for putter in putters:  # nearly always: each has put once, and it is stored
+        if taken == len(putters) and not left:
+            self._counts.bytes_out += known_bytes(outcome) * taken
+            for putter in putters:  # nearly always: each has put once
                 putter.said = outcome
             return
         for putter, lines in zip(putters, arrivals):

@@ -3,9 +3,9 @@
 Owns the room that they take. Does not know what was asked.
 """
 
-from typing import Callable, List, Optional
+from typing import List, Optional
 
-from metricsd.protocol.words import OK, Outcome, Puts, words
+from metricsd.protocol.words import OK, Outcome, words
 from metricsd.store import Receipt
 
 # Bytes of replies that are made at a time; requests beyond that wait until these have been sent. So
@@ -59,11 +59,10 @@ class Outcomes:
             self._receipts.pop()
         return bool(self._receipts)
 
-    def when_known(self, callback: Callable[[], None]) -> None:
-        """Call back once when the first outcome, which is open, is known."""
-        first = self._queue[0]
-        assert isinstance(first, Puts)
-        first.receipt.when_settled(callback)
+    @property
+    def first(self) -> Outcome:
+        """What is to be said next."""
+        return self._queue[0]
 
     def take_words(self) -> bytes:
         """Put into words, and forget, all that comes before the first outcome that is open."""

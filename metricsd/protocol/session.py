@@ -12,7 +12,7 @@ from metricsd.protocol.commands import BadCommand, Dispatcher
 from metricsd.protocol.lines import MAX_LINE_BYTES, LineBuffer
 from metricsd.protocol.outcomes import SLOW_ROOM, Outcomes
 from metricsd.protocol.strangers import FOREIGN_START, is_foreign
-from metricsd.protocol.words import WRONG_COMMAND, Outcome, of_puts, words
+from metricsd.protocol.words import WRONG_COMMAND, Outcome, known_bytes, of_puts, words
 from metricsd.store import Receipt, StoreError
 
 NONE_LEFT: Iterator[bytes] = iter(())
@@ -28,8 +28,7 @@ class Session:
 
     What comes of each request is an *outcome*, and ``replies`` puts outcomes into words, in order:
     what to say to a put is not known before the store has settled its receipt. While a receipt is
-    open, the session is ``waiting``, and runs nothing but puts, so that a get sees the puts before
-    it.
+    open, the session is ``waiting``, and runs puts alone, so that a get sees those before it.
 
     An arrival is what waited in the socket when it was read. It only matters for blank lines, which
     are no requests: an arrival that holds nothing else is answered with one error.
@@ -52,7 +51,7 @@ class Session:
         self._held_line: Optional[bytes] = None  # no put: it runs when no receipt is open
         self._pieces: Optional[Iterator[Outcome]] = None  # what is left of a large reply
         self._outcomes = Outcomes()
-        self.said = b""  # the reply, if it is the only one and known at once
+        self.said: Outcome = b""  # what has come of an arrival, if there is nothing else to say
         self._first_line = True  # no line has come yet
         self._arrival_goes_on = False
         self._blank_seen = self._request_seen = False  # in this arrival
@@ -81,13 +80,12 @@ class Session:
 
     def take(self, outcome: Outcome, left: bytes) -> None:
         """Keep what has come of an arrival of puts, and the lines of it that are left."""
-        if isinstance(outcome, bytes) and not left:
-            self._counts.bytes_out += len(outcome)
+        if not left:
             self.said = outcome
+            self._counts.bytes_out += known_bytes(outcome)
         else:
             self._outcomes.add(outcome)
-            if left:
-                self._put_off(left)
+            self._put_off(left)
 
     def _put_off(self, lines: bytes) -> None:
         """Leave the rest of a block for the next turn: it would hold up others."""
@@ -129,7 +127,7 @@ class Session:
         if self in self._batch.arrivals:
             self._batch.run()
         if self.said:
-            self._counts.bytes_out -= len(self.said)  # with the other outcomes, it counts again
+            self._counts.bytes_out -= known_bytes(self.said)  # with the others they count again
             self._outcomes.add(self.said)
             self.said = b""
 
@@ -148,14 +146,19 @@ class Session:
 
     def when_answered(self, callback: Callable[[], None]) -> None:
         """While ``waiting``: call back once when the first open receipt is settled."""
-        self._outcomes.when_known(callback)
+        (self.said or self._outcomes.first).receipt.when_settled(callback)  # type: ignore
 
     def replies(self) -> bytes:
         """What there is to say, as far as it is known; each byte once."""
         said = self.said
-        if said:  # nearly always: to a put that is stored
-            self.said = b""
-            self.quiet = True
+        if said:  # nearly always: to puts, which are stored, or will be in a later turn
+            if not isinstance(said, bytes):
+                said = said.said()
+                self._counts.bytes_out += len(said)
+                self.waiting = not said
+            if said:
+                self.said = b""
+                self.quiet = True
             return said
         self._finish_short_way()
         if self._failure is not None:

@@ -20,6 +20,10 @@ class Puts(NamedTuple):
     number: int
     receipt: Receipt
 
+    def said(self) -> bytes:
+        """The replies to them; nothing while the receipt is open."""
+        return words(self.receipt.refusal) * self.number if self.receipt.settled else b""
+
 
 # What has come of some requests: words, or puts whose receipt is open.
 Outcome = Union[bytes, Puts]
@@ -37,3 +41,8 @@ def of_puts(number: int, receipt: Receipt) -> Outcome:
 def words(refusal: Optional[StoreError]) -> bytes:
     """The reply to a put that was stored, or refused."""
     return OK if refusal is None else f"error\n{refusal}\n\n".encode()
+
+
+def known_bytes(outcome: Outcome) -> int:
+    """The bytes of words; none of what is not known yet."""
+    return len(outcome) if isinstance(outcome, bytes) else 0
