@@ -80,6 +80,21 @@ def test_who_puts_while_a_commit_is_under_way_is_in_the_next_one(path: Path) -> 
         assert held.store.commits == 2
 
 
+def test_a_commit_waits_for_who_was_told_of_the_last_one(path: Path) -> None:
+    with Held(path) as held:
+        with mock.patch.object(store, "WAIT_SECONDS", 20.0):
+            held.put_safely(("a", 1.0, 1), ("b", 1.0, 1))
+            first = held.put(("a", 1.0, 2))
+            for _ in range(5):
+                held.reactor.turn(0)
+            second = held.put(("b", 1.0, 2))
+            held.until_settled(first, second)
+        assert held.store.commits == 2
+        held.put_safely(("a", 1.0, 3))  # alone: nobody is waited for without end
+        held.put_safely(("a", 1.0, 4))
+        assert held.store.commits == 4
+
+
 def test_a_disk_that_hangs_holds_up_nothing_else(path: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 

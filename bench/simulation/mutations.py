@@ -100,7 +100,7 @@ MUTATIONS = [
              "self._pending += len(keys)",
              "self._pending += len(keys); self._memory.put_many(keys, values, timestamps)"),
     Mutation("a commit that waits for nobody", DurableStore, "_commit_soon",
-             "self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once"),
+             "self._reactor.call_later(WAIT_SECONDS, _nothing)"),
     Mutation("no sync each second", DurableStore, "_commit",
              "self._sync = Task(self._reactor, self._sync_soon(), self._worker)"),
     Mutation("refused for ever", DurableStore, "put_many",

@@ -83,8 +83,8 @@ class DurableStore(Store):
         self._chunk: Optional[Chunk] = None  # the last of these, for more puts
         self._writing: Optional[Chunk] = None  # the one in the thread
         self._pending = 0  # puts in all these
-        self._puts_before = 0  # this turn
-        self._waiting_since = 0.0
+        self._expected = 0  # puts in the next commit, if all who were told of the last put again
+        self._wait_until: Optional[float] = None  # for these
         self._new: Optional[Set[Tuple[str, int]]] = None  # points in these, if it matters
         self._refusal = StoreError("not stored")
         self._refused = Receipt()
@@ -227,21 +227,20 @@ class DurableStore(Store):
             self._checkpoint = Task(self._reactor, self._save(), self._worker)
 
     def _commit_soon(self) -> None:
-        """Begin a commit in the first turn that brings no more puts, or after WAIT_SECONDS.
+        """Begin a commit when all are back who were told of the last one, or after WAIT_SECONDS.
 
         A commit costs as much as some ten turns, so all who are about to put should be in it.
         """
         chunk = next((chunk for chunk in self._chunks if not chunk.number), None)
         if chunk is None:
             return
-        if not self._waiting_since:
-            self._waiting_since = self._reactor.now
-        grown, self._puts_before = self.puts != self._puts_before, self.puts
-        enough = chunk is not self._chunk or self._reactor.now > self._waiting_since + WAIT_SECONDS
-        if grown and not enough:
-            self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once
-            return
-        self._waiting_since = 0.0
+        if chunk is self._chunk and self._pending < self._expected:
+            if self._wait_until is None:
+                self._wait_until = self._reactor.now + WAIT_SECONDS
+                self._reactor.call_later(WAIT_SECONDS, _nothing)
+            if self._reactor.now < self._wait_until:
+                return
+        self._wait_until = None
         self._writing = chunk
         if chunk is self._chunk:
             self._chunk = None
@@ -257,6 +256,7 @@ class DurableStore(Store):
             self._fail(error)
             return
         self._writing = None
+        self._expected = self._pending
         self.log_bytes += chunk.size
         self.commits += 1
         self.commit_seconds += time.perf_counter() - began
@@ -307,6 +307,7 @@ class DurableStore(Store):
         self._refused_until = self._reactor.now + RETRY_SECONDS
         logger.error("%s: puts are refused: %s", self.path, error, extra=REPEATS)
         self._chunk = self._new = None
+        self._expected = 0
         for chunk in [one for one in self._chunks if not one.number and one is not self._writing]:
             self._chunks.remove(chunk)
             self._pending -= len(chunk.values)
