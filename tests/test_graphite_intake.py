@@ -277,12 +277,26 @@ def test_the_end_of_input_goes_the_short_way() -> None:
 
 
 def test_a_feed_is_idle_between_lines() -> None:
-    feed = Feed(new_intake(Memory()))
+    intake = new_intake(Memory())
+    feed = Feed(intake)
     idle = []
     for data in (b"a 1 5\n", b"a 1", b" 6\n"):
         feed.receive(data)
+        intake.run()
         idle.append(feed.idle)
     assert idle == [True, False, True]
+
+
+def test_a_feed_is_not_idle_while_its_lines_are_left() -> None:
+    """If it were closed then, nobody would go on with them."""
+    intake = new_intake(Memory())
+    feed = Feed(intake)
+    feed.receive(b"bad\na 1 5\n")
+    idle = [feed.idle]
+    intake.run()
+    idle.append(feed.idle)
+    finish(intake)
+    assert (idle, feed.idle, intake.points) == ([False, False], True, 1)
 
 
 def test_a_long_line_within_the_limit() -> None:

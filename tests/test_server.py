@@ -205,6 +205,19 @@ def test_an_http_request_is_told_so_and_then_the_connection_ends(talk: Talk) -> 
     assert waiting.rest() == WRONG
 
 
+def test_a_stop_leaves_no_timer_of_a_connection_that_lingers() -> None:
+    with Server("127.0.0.1", 0) as server, Conversation(server.address) as client:
+        client.socket.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        while not server._connections:
+            server.turn(10)
+        server.turn(10)
+        assert client.rest() == WRONG  # and it has not closed
+        server.stop()
+        server.serve_forever()
+        assert not server._connections
+        assert not any(timer.callback for _, _, timer in server._reactor._timers._heap)
+
+
 def test_idle_burns_no_cpu(talk: Talk) -> None:
     """With clients in every state: new, in mid-line, answered, and not reading."""
     clients = [talk() for _ in range(4)]

@@ -44,8 +44,8 @@ class Feed:
 
     @property
     def idle(self) -> bool:
-        """Whether no line has begun."""
-        return not self._lines.inside_line
+        """Whether no line has begun, and none is left that only somebody who stays goes on with."""
+        return not (self._lines.inside_line or self._intake.unfinished)
 
     def receive(self, data: bytes, more_waiting: bool = False) -> None:
         """Take some bytes; b"" is the end of input, which ends the last line as well."""

@@ -12,7 +12,7 @@ from metricsd.loop.delivery import Delivery
 from metricsd.loop.reactor import Reactor
 from metricsd.loop.sessions import Session
 from metricsd.loop.sockets import close_socket, handle, more_waiting, read, write
-from metricsd.loop.timers import Timer
+from metricsd.loop.timers import NO_TIMER, Timer
 from metricsd.loop.watches import READ, WRITE
 
 logger = logging.getLogger("metricsd")
@@ -58,7 +58,7 @@ class Connection:
         self._input_ended = False  # the client says no more, but may still be listening
         self._lingering = False  # we have said all, too: what is read now is dropped
         self._ending = False  # the server wants to stop
-        self._timer: Union[Timer, Delivery, None] = None  # of the end; there is at most one
+        self._timer: Union[Timer, Delivery] = NO_TIMER  # of the end; there is at most one
         self.last_active = reactor.now  # in seconds, by the reactor's clock
         self._watch = reactor.watch(sock, READ, self._on_readable)
 
@@ -83,8 +83,7 @@ class Connection:
         """End the connection now. Closing twice is harmless."""
         if self._socket.fileno() >= 0:
             self._watch.forget()
-            if self._timer is not None:
-                self._timer.cancel()
+            self._timer.cancel()
             close_socket(self._socket)
             self._on_close(self)
 
@@ -190,6 +189,7 @@ class Connection:
         """All is said, and nothing more will be listened to."""
         if self._ending:
             self._watch.forget()
+            self._timer.cancel()  # it may have lingered
             self._timer = Delivery(self._socket, self._reactor, self.close)
         elif self._input_ended:
             self.close()

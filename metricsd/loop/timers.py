@@ -28,6 +28,9 @@ class Timer:
         self.callback = None
 
 
+NO_TIMER = Timer(lambda: None)  # stands where none is set: to cancel it is harmless
+
+
 class Timers:
     """The timers of a loop, by its clock, which counts seconds."""
 
