@@ -9,6 +9,7 @@ from metricsd.cluster.address import parse
 from metricsd.cluster.encoding import (
     BUCKET_SECONDS,
     MARK,
+    PACKED,
     bucket_of,
     columns_of,
     end_of,
@@ -19,7 +20,8 @@ from metricsd.cluster.encoding import (
     puts_of,
     slot_of,
 )
-from metricsd.cluster.reading import together
+from metricsd.cluster.packing import PART_SECONDS, part_name
+from metricsd.cluster.reading import ask, points_after, together
 from metricsd.cluster.writing import Batch
 from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, OpenError
 from tests.script import KEYS, VALUES
@@ -112,6 +114,47 @@ def test_questions_take_their_steps_together() -> None:
     answers = end.value.value
     assert answers[:2] == [[], [10, 11, 12]]
     assert str(answers[2]) == "down"
+
+
+@pytest.mark.parametrize("base", [0, MIN_TIMESTAMP, MAX_TIMESTAMP - 3 * BUCKET_SECONDS])
+def test_a_packed_bucket_is_read_a_few_parts_at_a_time(base: int) -> None:
+    """Of the buckets some are packed; what is in a bucket is newer than what is in its parts."""
+    dice, model = random.Random(base), {}
+    hashes: Dict[bytes, Dict[bytes, bytes]] = {}
+    for time in sorted(dice.sample(range(base, base + 3 * BUCKET_SECONDS), 6000)):
+        bucket, second = divmod(time, BUCKET_SECONDS)
+        name = hash_name(("k", bucket))
+        fields = hashes.setdefault(name, {MARK: b""})
+        if bucket % 2:
+            fields[PACKED] = b""
+            part = hashes.setdefault(part_name(("k", bucket), second // PART_SECONDS), {})
+            part[b"%d" % second] = b"1"
+            model[time] = 1.0
+        if not bucket % 2 or dice.random() < 0.1:
+            fields[b"%d" % second] = b"2"
+            model[time] = 2.0
+    buckets = sorted({time // BUCKET_SECONDS for time in model})
+
+    class Shard:
+        def run(self, commands: List[Any]) -> List[Any]:
+            return [self._answer(*command) for command in commands]
+
+        def _answer(self, command: bytes, name: bytes, *words: bytes) -> Any:
+            if command == b"HGETALL":
+                return hashes.get(name, {})
+            names = [member(bucket) for bucket in buckets]
+            return [one for one in names if one >= words[0][1:]][: int(words[-1])]
+
+    found: Dict[int, float] = {}
+    end = MIN_TIMESTAMP - 1
+    while end < MAX_TIMESTAMP:
+        ((timestamps, values), next_end) = ask(Shard(), [points_after("k", end, 2)])[0]
+        assert end < next_end
+        assert all(end < time <= next_end for time in timestamps)
+        assert list(timestamps) == sorted(timestamps)
+        found.update(zip(timestamps, values))
+        end = next_end
+    assert found == model
 
 
 class TestAddress:

@@ -90,17 +90,17 @@ class Writer:
     def write(self, batch: Batch) -> None:
         """Store these puts, and note which may have failed."""
         puts = puts_of(batch.keys, batch.values, batch.timestamps)
-        failed = set(puts)
         try:
-            failed -= self._write(puts, batch)
+            failed = self._write(puts, batch)
         except LinkError as error:
             batch.problem = str(error)
+            failed = set(puts)
         for key, _ in failed:
             self._seen.pop(key, None)  # it may have been stored, in a hash that is in no index
         batch.failed = failed
 
     def _write(self, puts: Dict[Place, Command], batch: Batch) -> Set[Place]:
-        """Return the places of those that are stored for certain, and found from now on."""
+        """Return the places of those that may not be stored, or not be found."""
         commands = [*puts.values(), *self._packs]
         self._packs = []
         if self._last_new:
@@ -108,18 +108,17 @@ class Writer:
         results = self._link.run(commands)
         if self._last_new and not isinstance(results[-1], float):
             self._seen.clear()  # the index has lost it, and maybe others
-        stored: Set[Place] = set()
+        failed: Set[Place] = set()
         new: List[Place] = []
         for (place, put), added in zip(puts.items(), results):
             if isinstance(added, Exception):
                 batch.problem = str(added)
-                continue
-            stored.add(place)
-            if not self._has_seen(place, added) or is_first(put, added):
+                failed.add(place)
+            elif not self._has_seen(place, added) or is_first(put, added):
                 new.append(place)
         if new:
-            stored -= self._index(new, batch)
-        return stored
+            failed |= self._index(new, batch)
+        return failed
 
     def _has_seen(self, place: Place, added: int) -> bool:
         """Whether this bucket is in the indexes; let it be packed after PACK_EVERY points."""
