@@ -119,7 +119,7 @@ def test_a_file_and_its_commits(quick_path: Path) -> None:
             assert 0 < found["metricsd_commit_seconds_total"] < SECONDS
             assert found["metricsd_store_file_bytes"] > 0
             assert found["metricsd_points"] == found["metricsd_series"] == 1
-            server._store._file.database.write = failing  # type: ignore[attr-defined]
+            server._store._database.write = failing  # type: ignore[attr-defined]
             assert talk.ask(b"put a 1 2\n") == b"error\nnot stored\n\n"
             found = values(server)
     assert found["metricsd_commit_failures_total"] == 1

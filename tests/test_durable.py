@@ -259,7 +259,7 @@ def test_any_call_may_fail_once(path: Path, tmp_path: Path, fails: int) -> None:
     script = Script(fails)
     with small(2000), mock.patch.object(store, "RETRY_SECONDS", 0.0):
         with Held(path) as held:
-            inside = held.store._file.database
+            inside = held.store._database
             failing = inside._connection = Failing(inside._connection, fails)  # type: ignore
             for _ in range(8):
                 script.step(held, may_fail=True)

@@ -14,7 +14,6 @@ import pytest
 
 from metricsd.durable import FileError, backup, reading, tables
 from metricsd.durable.database import create
-from metricsd.durable.salvage import SALVAGED
 from metricsd.durable.wal import HEADER
 from tests.durable_script import Held, killed, loaded
 
@@ -125,12 +124,12 @@ def test_another_database_of_sqlite(path: Path) -> None:
 
 
 def test_a_newer_format(path: Path) -> None:
-    with mock.patch.object(tables, "FORMAT", 3):
+    with mock.patch.object(tables, "FORMAT", 4):
         create(str(path), tables.About("always"))
     assert refusal(path) == (
-        f"cannot use {path}: it has format 3; use a version that knows that, not 2"
+        f"cannot use {path}: it has format 4; use a version that knows that, not 3"
     )
-    with pytest.raises(FileError, match="format 3"):
+    with pytest.raises(FileError, match="format 4"):
         Held(path, salvage=True)
 
 
@@ -166,7 +165,7 @@ def test_it_explains_itself(path: Path) -> None:
         def ask(sql: str) -> List[Any]:
             return connection.execute(sql).fetchall()
 
-        assert ask("SELECT format, fsync, series, blocks FROM about") == [(2, "always", 1, 4)]
+        assert ask("SELECT format, fsync, series FROM about") == [(3, "always", 1)]
         assert ask("SELECT id, key, blocks, points FROM series") == [(1, "cpu", 4, 1000)]
         assert ask("SELECT count(*) FROM log") == [(0,)]
         assert ask("PRAGMA integrity_check") == [("ok",)]
@@ -194,12 +193,15 @@ def test_a_copy_of_nothing(tmp_path: Path) -> None:
 
 
 def test_a_start_that_is_cut_short_is_made_good(path: Path) -> None:
-    """Killed before a new file had its name, or after a salvage had put the old one aside."""
+    """Killed when a salvage has put a file in the place of the old one, whose WAL is there."""
     with Held(path) as held:
         held.put_safely(("old", 1.0, 1))
         copy = killed(held, path.parent / "copy")
-    with Held(path.with_name("new.db")) as held:
+    new = path.with_name("new.db")
+    with Held(new) as held:
         held.put_safely(("new", 1.0, 1))
-    path.with_name("new.db").rename(copy.with_name("points.db" + SALVAGED))
+    with closing(sqlite3.connect(str(new))) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    new.replace(copy)
     assert loaded(copy) == {"new": {1: 1.0}}
     assert [file.name for file in copy.parent.iterdir()] == ["points.db"]

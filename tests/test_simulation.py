@@ -54,12 +54,16 @@ def test_a_line_that_is_missing_is_found(name: str) -> None:
     assert name in said
 
 
-def test_a_mutation_of_a_line_that_is_gone_fails() -> None:
+def test_the_lines_of_mutations_are_there() -> None:
+    """Each of those that are listed; of one that is not there it is said."""
     program = """
 import sys
 sys.path.insert(0, "bench")
-from simulation.mutations import Mutation
+from simulation.mutations import MUTATIONS, Mutation
 from metricsd.loop.waker import Waker
+for mutation in MUTATIONS:
+    with mutation.made():
+        pass
 with Mutation("none", Waker, "call", "a line that is not there").made():
     pass
 """

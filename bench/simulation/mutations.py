@@ -48,17 +48,17 @@ class Mutation(NamedTuple):
             yield
 
 
-STORE_FIRST = """if self._chunks and self._is_written(self._chunks[0]):
+STORE_FIRST = """if self._written:
         self._store_written()  # first: who is told goes on, and may put
-    if not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+    if self._waiting and not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
         self._commit_soon()
 """
 HEADER_PADDED = """head = head.ljust(HEADER.size, b"\\0")  # a full disk may have cut it short
     fields = HEADER.unpack(head)"""
 HEADER_AS_IT_IS = 'fields = HEADER.unpack(head.ljust(HEADER.size, b"\\0"))'
-COMMIT_FIRST = """if not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+COMMIT_FIRST = """if self._waiting and not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
         self._commit_soon()
-    if self._chunks and self._is_written(self._chunks[0]):
+    if self._written:
         self._store_written()
 """
 
@@ -77,7 +77,7 @@ MUTATIONS = [
     Mutation("a rest that is not sent", Connection, "answer", "said = self._outbox + said"),
     Mutation("listens while it talks", Connection, "_wait_for_next",
              "if self._outbox or (session", "if (session"),
-    Mutation("a stop that cuts off", Delivery, "_look", "if undelivered(self._socket):",
+    Mutation("a stop that cuts off", Delivery, "_look", "if undelivered(self._socket) and not lost:",
              "if False:"),
     Mutation("no pause without descriptors", Listener, "_pause", "self._stop_watching()"),
     Mutation("no room again", Server, "_on_close", "listener.resume()"),
@@ -95,7 +95,8 @@ MUTATIONS = [
     Mutation("a line without its beginning", LineBuffer, "feed", "self._buffer += data",
              "self._buffer = bytearray(data)"),
     Mutation("a store without a limit", Memory, "put", 'raise StoreError("store is full")'),
-    Mutation("a receipt settled twice", DurableStore, "_fail", "self._chunks.remove(chunk)"),
+    Mutation("a receipt settled twice", DurableStore, "_fail",
+             "refused, self._waiting = self._waiting, deque()", "refused = list(self._waiting)"),
     Mutation("a pending put that is seen", DurableStore, "put_many",
              "self._pending += len(keys)",
              "self._pending += len(keys); self._memory.put_many(keys, values, timestamps)"),
@@ -132,7 +133,7 @@ MUTATIONS = [
              "self.unfinished or self.waiting or self.over", "self.unfinished or self.over"),
     Mutation("the rest of a block dropped", Session, "_step",
              "self._put_off(lines_behind(block, taken))"),
-    Mutation("room never given back", DurableStore, "_fail", "self._pending -= len(chunk.keys)"),
+    Mutation("room never given back", DurableStore, "_fail", "self._pending -= len(chunk.values)"),
     Mutation("refused, and nobody is told", DurableStore, "_fail",
              "chunk.receipt.settle(self._refusal)"),
     Mutation("what was put is not saved", DurableStore, "_store_some",

@@ -106,7 +106,7 @@ class Promises:
         limit = self._world.options.max_points
         if limit is not None:
             store: Any = server._store
-            chunks = store._chunks if isinstance(store, DurableStore) else ()
+            chunks = store._chunks() if isinstance(store, DurableStore) else ()
             room = limit - store.points - sum(len(chunk.keys) for chunk in chunks)
             promise(store.room == room, "there is more or less room than is said")
         if limit is not None and self._world.report.starts == 1:  # a refused put may turn up later
@@ -197,10 +197,10 @@ class Promises:
             return
         world.crash_in, world.disk.fault = -1, None
         world.safe = world.step
-        file = open_file(world.disk.path, world.options.fsync, False)
-        self._check_lines(_points(file.memory))
-        self.found(file.memory)
-        file.close()
+        database, loaded = open_file(world.disk.path, world.options.fsync, False)
+        self._check_lines(_points(loaded.memory))
+        self.found(loaded.memory)
+        database.close()
 
     def _check_lines(self, points: Dict[str, Dict[int, float]]) -> None:
         """If no disk has failed, every line that had come before the stop is there."""

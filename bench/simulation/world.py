@@ -178,7 +178,6 @@ class World:
             (database, "WAL_PAGES", options.wal_pages),
             (durable, "LOG_BYTES", options.log_bytes),
             (durable, "CHUNK_PUTS", options.chunk_puts),
-            (durable, "QUIET_BYTES", options.log_bytes // 8),
             (logger, "handle", self._on_log),
             (logger, "isEnabledFor", lambda level: level >= logging.ERROR),
         ):
@@ -232,7 +231,7 @@ class World:
         server, self.server = self.server, None
         if server is not None and self.options.fsync is not None:
             with contextlib.suppress(Exception):
-                server._store._file.close()  # type: ignore[attr-defined]
+                server._store._database.close()  # type: ignore[attr-defined]
 
     def make_thread(self, reactor: Reactor) -> Thread:
         """The thread beside the loop."""

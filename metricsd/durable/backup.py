@@ -1,8 +1,10 @@
 """A copy of a file, also while a server is writing to it."""
 
+import argparse
 import contextlib
 import os
 import sqlite3
+import sys
 
 from metricsd.durable.database import connect, create
 from metricsd.durable.tables import TABLES, About, FileError
@@ -32,3 +34,18 @@ def _copy(connection: sqlite3.Connection, target: str) -> None:
     for table in TABLES:
         connection.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
     connection.execute("COMMIT")
+
+
+def main() -> int:
+    """Run what the command line asks for; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m metricsd.durable")
+    parser.add_argument("command", choices=["backup"], help="copy a file, also one in use")
+    parser.add_argument("path", metavar="PATH", help="of the store: what follows sqlite:")
+    parser.add_argument("target", metavar="TARGET", help="of the copy; nothing may be there yet")
+    options = parser.parse_args()
+    try:
+        backup(options.path, options.target)
+    except FileError as error:
+        print(f"metricsd: {error}", file=sys.stderr)
+        return 1
+    return 0

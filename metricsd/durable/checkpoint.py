@@ -8,7 +8,7 @@ right.
 
 import time
 from functools import partial
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from metricsd.durable.tables import About, Row
 from metricsd.loop import Steps
@@ -49,11 +49,7 @@ class Step:
         self.dropped_series: List[Row] = []
         self.dropped_blocks: List[Row] = []
         self.kept: Dict[str, Kept] = {}  # what the file has then of these keys
-
-    @property
-    def rows(self) -> int:
-        """How much there is to do."""
-        return len(self.series) + len(self.blocks) + len(self.dropped_blocks)
+        self.more = 0  # series in the file
 
 
 class Saved:
@@ -90,16 +86,12 @@ class Saved:
                 step.blocks.append((self.last_block, key, first, block))
             ids.append(known.pop(block, self.last_block))
         step.dropped_blocks += [(gone,) for gone in known.values()]
+        step.more += (series is not None) - (number > 0)
         step.kept[key] = NOTHING if series is None else Kept(series.number, blocks, ids)
 
     def about_after(self, step: Step) -> About:
         """The row that says what is there when a step has been written."""
-        there = sum(key in self.kept for key in step.kept)
-        return self.about._replace(
-            series=self.about.series - there + sum(kept.number > 0 for kept in step.kept.values()),
-            blocks=self.about.blocks + len(step.blocks) - len(step.dropped_blocks),
-            logged=step.logged,
-        )
+        return self.about._replace(series=self.about.series + step.more, logged=step.logged)
 
     def note(self, step: Step) -> None:
         """A step has been written."""
@@ -116,33 +108,25 @@ def checkpoint(saved: Saved, memory: Mirror, write: Callable[[Step], None], logg
     Raises what ``write`` raises; then all of it has still to be saved.
     """
     changed, saved.changed = saved.changed, {}
+    first = saved.about.logged
+    step, until = Step(first), time.perf_counter() + SLICE_SECONDS
     try:
-        for step in _steps(saved, memory, changed, logged):
-            yield 0.0 if step is None else partial(write, step)
+        for key in changed:
+            series = memory.find(key)
+            while series is not None and series.seal_late(LATE_BLOCKS):
+                memory.note_late(series)
+                yield 0.0
+            saved.add(step, key, series)
+            if len(step.series) + len(step.blocks) + len(step.dropped_blocks) >= STEP_ROWS:
+                yield partial(write, step)
+                step, until = Step(first), time.perf_counter() + SLICE_SECONDS
+            elif time.perf_counter() > until:
+                yield 0.0
+                until = time.perf_counter() + SLICE_SECONDS
+        yield partial(write, step)
+        for part in range(1, LOG_PARTS + 1):
+            yield partial(write, Step(first + (logged - first) * part // LOG_PARTS))
     except BaseException:
         changed.update(saved.changed)
         saved.changed = changed
         raise
-
-
-def _steps(
-    saved: Saved, memory: Mirror, changed: Dict[str, None], logged: int
-) -> Iterator[Optional[Step]]:
-    """Yield what is to be written, in steps; between them None, for others to have a turn."""
-    first = saved.about.logged
-    step, until = Step(first), time.perf_counter() + SLICE_SECONDS
-    for key in changed:
-        series = memory.find(key)
-        while series is not None and series.seal_late(LATE_BLOCKS):
-            memory.note_late(series)
-            yield None
-        saved.add(step, key, series)
-        if step.rows >= STEP_ROWS:
-            yield step
-            step, until = Step(first), time.perf_counter() + SLICE_SECONDS
-        elif time.perf_counter() > until:
-            yield None
-            until = time.perf_counter() + SLICE_SECONDS
-    yield step
-    for part in range(1, LOG_PARTS + 1):
-        yield Step(first + (logged - first) * part // LOG_PARTS)

@@ -24,11 +24,8 @@ LOCK_SECONDS = 1.0
 # that what is in the file hangs together whenever the power fails.
 SYNCHRONOUS = {"always": "FULL", "everysec": "NORMAL", "never": "NORMAL"}
 
-# Pages of the file that are given back at a time: some milliseconds.
-FREE_PAGES = 256
-
 INSERT_LOG = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)"
-UPDATE_ABOUT = "REPLACE INTO about VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+UPDATE_ABOUT = "REPLACE INTO about VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 def connect(path: str, parameters: str) -> sqlite3.Connection:
@@ -43,7 +40,7 @@ def create(path: str, about: About) -> None:
     """Make a new file with empty tables. Raises OSError if there is one, sqlite3.Error."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     with contextlib.closing(connect(path, "mode=rw")) as connection:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA auto_vacuum = FULL")  # a commit gives back what it leaves free
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN")
@@ -56,27 +53,30 @@ def create(path: str, about: About) -> None:
 class Database:
     """A file that is whole. What raises leaves it as it was, and may be tried again."""
 
-    def __init__(self, path: str, saved: Saved) -> None:
-        """Open it for writing, with an empty WAL. Raises OSError, sqlite3.Error."""
+    def __init__(self, path: str, saved: Saved, held: contextlib.ExitStack) -> None:
+        """Open it for writing, with an empty WAL. Raises OSError, sqlite3.Error.
+
+        ``held`` has what else is to be given back when it is closed, last of all.
+        """
         self.path = path
         self.saved = saved  # what is in it
         self.bytes = 0  # of it and its WAL, when something was last written
         self._suspect = False  # whether something may be in the WAL that was not committed
-        with contextlib.ExitStack() as undo:
-            self._connection = connect(path, "mode=rw")
-            undo.callback(self._connection.close)
-            for setting in (
-                f"synchronous = {SYNCHRONOUS[saved.about.fsync]}",
-                f"wal_autocheckpoint = {WAL_PAGES}",
-                "journal_mode = WAL",
-                "temp_store = MEMORY",
-            ):
-                self._connection.execute("PRAGMA " + setting)
-            self._connection.execute(UPDATE_ABOUT, saved.about.row())
-            self._empty_wal()
-            self._identities = self._look()
-            self._wal = os.open(path + "-wal", os.O_RDWR)
-            undo.pop_all()
+        self._connection = connect(path, "mode=rw")
+        held.callback(self._connection.close)
+        for setting in (
+            f"synchronous = {SYNCHRONOUS[saved.about.fsync]}",
+            f"wal_autocheckpoint = {WAL_PAGES}",
+            "journal_mode = WAL",
+            "temp_store = MEMORY",
+        ):
+            self._connection.execute("PRAGMA " + setting)
+        self._connection.execute(UPDATE_ABOUT, saved.about.row())
+        self._empty_wal()
+        self._identities = self._look()
+        self._wal = os.open(path + "-wal", os.O_RDWR)
+        held.callback(os.close, self._wal)
+        self.close = held.pop_all().close  # brings the WAL into the database, and lets go of both
 
     def write(self, chunk: Chunk) -> None:
         """Add a chunk to the log and commit."""
@@ -101,25 +101,10 @@ class Database:
             self._connection.execute("COMMIT")
         self.saved.note(step)
 
-    def shrink(self) -> bool:
-        """Give back some of the pages that are free; return whether there are more."""
-        with self._care():
-            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-            if free:  # a script is run to its end, but of this statement only its first step
-                self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
-        return bool(free > FREE_PAGES)
-
     def sync(self) -> None:
         """Let the disk have all that has been committed."""
         with self._care():
             os.fsync(self._wal)
-
-    def close(self) -> None:
-        """Bring the WAL into the database, and let go of both."""
-        try:
-            self._connection.close()
-        finally:
-            os.close(self._wal)
 
     @contextlib.contextmanager
     def _care(self) -> Iterator[None]:

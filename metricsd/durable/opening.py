@@ -8,11 +8,11 @@ import logging
 import os
 import shutil
 import sqlite3
-from typing import Iterator
+from typing import Iterator, Tuple
 
 from metricsd.durable.database import Database, connect, create
 from metricsd.durable.reading import Reader
-from metricsd.durable.salvage import finish, remove, salvage, set_aside, sync_folder
+from metricsd.durable.salvage import remove, salvage, set_aside, sync_folder
 from metricsd.durable.tables import About, Damage, FileError, Refused
 from metricsd.durable.wal import Wal
 
@@ -24,7 +24,7 @@ except ImportError:  # not a POSIX system
 logger = logging.getLogger("metricsd")
 
 # For writing and for reading, in the header of a database: without a WAL, and with one.
-VERSIONS = (b"\1\1", b"\2\2")
+WITHOUT_WAL, WITH_WAL = b"\1\1", b"\2\2"
 
 IN_USE = "another server uses it; stop that one, or choose another file"
 LEFT_ALONE = "its WAL is there without it; bring the file back, or move the WAL away"
@@ -33,45 +33,24 @@ EMPTY = "it is empty, as it never is by itself; put a backup in its place, or re
 UNUSABLE = "choose a file that can be read and written, in a folder like that"
 
 
-class File:
-    """A file that is open, and what was in it."""
-
-    def __init__(self, lock: int, database: Database, reader: Reader) -> None:
-        self._lock = lock
-        self.database = database
-        self.memory = reader.memory
-        self.log_bytes = reader.log_bytes
-
-    def close(self) -> None:
-        """Let others have it. Raises sqlite3.Error."""
-        try:
-            self.database.close()
-        finally:
-            os.close(self._lock)
-
-
-def open_file(path: str, fsync: str, salvaging: bool) -> File:
+def open_file(path: str, fsync: str, salvaging: bool) -> Tuple[Database, Reader]:
     """Load a file, or make a new one. Raises FileError."""
     try:
         path = os.path.realpath(path)
         if not os.path.exists(path):
             _create(path, fsync)
-        with contextlib.ExitStack() as undo:
-            lock = _lock(path)
-            undo.callback(os.close, lock)
-            if not finish(path):
-                try:
-                    reader = _read(path)
-                except Damage:
-                    if not salvaging:
-                        raise
-                    for line in salvage(path, fsync):
-                        logger.warning("%s: %s", path, line)
-                else:
-                    reader.saved.about = reader.saved.about._replace(fsync=fsync)
-                    database = Database(path, reader.saved)
-                    undo.pop_all()
-                    return File(lock, database, reader)
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, _lock(path))
+            try:
+                reader = _read(path)
+            except Damage:
+                if not salvaging:
+                    raise
+                for line in salvage(path, fsync):
+                    logger.warning("%s: %s", path, line)
+            else:
+                reader.saved.about = reader.saved.about._replace(fsync=fsync)
+                return Database(path, reader.saved, held), reader
         return open_file(path, fsync, False)  # there is another one in its place
     except Damage as error:
         raise FileError(f"{path} is damaged: {error}; {DAMAGED}") from error
@@ -122,13 +101,16 @@ def _lock(path: str) -> int:
 
 def _read(path: str) -> Reader:
     """Load a file that is whole. Raises Damage, OSError, sqlite3.Error, Refused."""
-    wal = Wal(path)
-    torn = wal.damage()
     with open(path, "rb") as file:
         head = file.read(20)
+    if head[18:] == WITHOUT_WAL:  # one that is there belongs to what has been salvaged
+        remove(path + "-wal")
+        remove(path + "-shm")
+    wal = Wal(path)
+    torn = wal.damage()
     if not head and not wal.size:
         raise Refused(EMPTY)
-    if head[18:] not in VERSIONS:  # SQLite would read it, but not write
+    if head[18:] not in (WITHOUT_WAL, WITH_WAL):  # SQLite would read it, but not write
         raise Damage("its header")
     try:
         with _reading(path, wal) as connection:

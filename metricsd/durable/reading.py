@@ -79,22 +79,21 @@ class Reader:
         if not whole or any(tables.get(name) != sql for name, sql in expected.items()):
             self._damaged("what it says about itself")
             return None
-        _, _, order, fsync, series, blocks, logged, _ = found
+        _, _, order, fsync, series, logged, _ = found
         if order.decode() != sys.byteorder:
             raise Refused(f"it is from a {order.decode()}-endian machine; use it on such a one")
-        self.saved.about = About(fsync.decode(), series, blocks, logged)
+        self.saved.about = About(fsync.decode(), series, logged)
         self.saved.last_logged = logged
         return self.saved.about
 
     def _load_series(self, about: Optional[About]) -> None:
         blocks: Dict[bytes, List[Row]] = {}  # by the key
-        found_series = found_blocks = last = 0
+        found = last = 0
         for row in self._rows("blocks"):
             blocks.setdefault(row[1], []).append(row)
             self.saved.last_block = row[0]
-            found_blocks += 1
         for last, name, count, points, sealed_to, rest, _ in self._rows("series"):
-            found_series += 1
+            found += 1
             key, rows = name.decode(), sorted(blocks.pop(name, ()), key=lambda row: row[2])
             if len(rows) == count:
                 sealed = [row[3] for row in rows]
@@ -108,9 +107,8 @@ class Reader:
         for number, (name, rows) in enumerate(blocks.items(), last + 1):
             self._damaged(f"the newest points of {name.decode()}")
             self._load_loosely(name.decode(), number, rows, b"")
-        if about is not None and (found_series, found_blocks) != (about.series, about.blocks):
-            found = f"{found_series} of {about.series} series, {found_blocks} of {about.blocks}"
-            self._damaged(f"only {found} blocks are there")
+        if about is not None and found != about.series:
+            self._damaged(f"{found} series are there, not {about.series}")
 
     def _load_loosely(self, key: str, number: int, rows: List[Row], rest: bytes) -> Series:
         """Put what is left of a series point by point: blocks may overlap, and newer ones win."""

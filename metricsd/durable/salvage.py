@@ -15,9 +15,6 @@ from metricsd.durable.reading import Reader
 from metricsd.durable.tables import About, Refused
 from metricsd.durable.wal import Wal
 
-# Beside the file, while one is made in its place, and once that is complete.
-IMAGE, SALVAGING, SALVAGED = ".image", ".salvaging", ".salvaged"
-
 # Of the database, as SQLite makes it here. Its first page is the same in every file, but for these.
 PAGE_BYTES = 4096
 SIZE_PLACE = 28  # in bytes: the number of pages
@@ -26,9 +23,10 @@ SIZE_PLACE = 28  # in bytes: the number of pages
 def salvage(path: str, fsync: str) -> List[str]:
     """Put a file in the place of a damaged one; return what was lost, line by line.
 
-    Raises OSError, sqlite3.Error; Refused if nothing in it is of a kind that is known here.
+    The WAL of the damaged one stays behind, but the new file says that it has none. Raises OSError,
+    sqlite3.Error; Refused if nothing in it is of a kind that is known here.
     """
-    new, image = path + SALVAGING, path + IMAGE
+    new, image = path + ".salvaging", path + ".image"
     scratch = (new, new + "-wal", image)
     for left in scratch:
         remove(left)
@@ -44,24 +42,13 @@ def salvage(path: str, fsync: str) -> List[str]:
             raise Refused("nothing in it can be read; put a backup in its place, or move it away")
         _write(reader, new, fsync)
         aside = set_aside(path, os.link)
-        os.rename(new, path + SALVAGED)
+        os.replace(new, path)
     finally:
         for left in scratch:
             remove(left)
-    finish(path)
+    sync_folder(path)
     told = f"{reader.memory.points:,} points were salvaged; the damaged file is {aside} now"
     return [*(f"lost: {loss}" for loss in losses), told]
-
-
-def finish(path: str) -> bool:
-    """If a salvage was complete, but for the names, finish it; return whether."""
-    if not os.path.exists(path + SALVAGED):
-        return False
-    remove(path + "-wal")  # it belongs to the damaged one
-    remove(path + "-shm")
-    os.replace(path + SALVAGED, path)
-    sync_folder(path)
-    return True
 
 
 def set_aside(path: str, copy: Callable[[str, str], object]) -> str:
@@ -98,9 +85,8 @@ def _make_image(path: str, image: str, sound: str) -> None:
     """Copy a database, with all that is whole in its WAL, and the first page of a sound one."""
     os.close(os.open(image, os.O_CREAT | os.O_EXCL, 0o600))
     shutil.copyfile(path, image)
-    wal = Wal(path)
     with open(image, "r+b") as file, open(sound, "rb") as other:
-        for page, data in wal.whole_pages():
+        for page, data in Wal(path).whole_pages():
             file.seek((page - 1) * len(data))
             file.write(data)
         pages = file.seek(0, os.SEEK_END) // PAGE_BYTES
@@ -111,10 +97,12 @@ def _make_image(path: str, image: str, sound: str) -> None:
 
 
 def _write(reader: Reader, path: str, fsync: str) -> None:
-    """Write all that has been read to a new file."""
+    """Write all that has been read to a new file, which has no WAL then."""
     saved = Saved(About(fsync))
     saved.changed = {key: None for key, _ in reader.memory.items()}
-    with contextlib.closing(Database(path, saved)) as database:
+    with contextlib.closing(Database(path, saved, contextlib.ExitStack())) as database:
         for work in checkpoint(saved, reader.memory, database.save, 0):
             if callable(work):
                 work()
+    with contextlib.closing(connect(path, "mode=rw")) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")

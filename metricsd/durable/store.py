@@ -6,7 +6,7 @@ Owns what has been put and is not safe yet, and when something is written. Does 
 import logging
 import time
 from collections import deque
-from itertools import chain, repeat
+from itertools import chain
 from typing import Callable, Deque, Iterator, List, Optional, Set, Tuple
 
 from metricsd.durable.checkpoint import checkpoint
@@ -21,9 +21,6 @@ LOG_BYTES = 8 * 1024 * 1024
 # The part of it that is filled when a checkpoint begins, and that from which commits wait for it.
 SAVE_FROM = 0.75
 WAIT_FROM = 0.875
-
-# Bytes of the log up to which a checkpoint gives free pages back: they are not wanted soon.
-QUIET_BYTES = LOG_BYTES // 8
 
 # Puts in a row of the log, and so in a commit, at most: some 100 KiB, as one of these takes as long
 # as ten turns, whatever is in it.
@@ -73,15 +70,16 @@ class DurableStore(Store):
         self.commit_seconds = 0.0  # that commits have taken, in all
         self._reactor = reactor
         self._fsync = fsync
-        self._file = open_file(path, fsync, salvage)
-        self._memory, self._saved = self._file.memory, self._file.database.saved
+        self._database, loaded = open_file(path, fsync, salvage)
+        self._memory, self._saved = loaded.memory, loaded.saved
         self._memory.limit(max_points)
         self._memory.on_late = lambda: self.on_late()  # whatever that is by then
-        self.log_bytes = self._stored_bytes = self._file.log_bytes  # and those that memory has
+        self.log_bytes = self._stored_bytes = loaded.log_bytes  # and those that memory has
         self._stored = self._saved.last_logged
-        self._chunks: Deque[Chunk] = deque()  # not in memory yet; those that are written come first
+        self._written: Deque[Chunk] = deque()  # in the file, and not in memory yet
+        self._writing: Deque[Chunk] = deque()  # in the thread; at most one
+        self._waiting: Deque[Chunk] = deque()  # for their commit
         self._chunk: Optional[Chunk] = None  # the last of these, for more puts
-        self._writing: Optional[Chunk] = None  # the one in the thread
         self._pending = 0  # puts in all these
         self._expected = 0  # puts in the next commit, if all who were told of the last put again
         self._wait_until: Optional[float] = None  # for these
@@ -97,7 +95,7 @@ class DurableStore(Store):
         try:
             self._worker = make_worker(reactor)
         except RuntimeError as error:  # the system has no thread left
-            self._file.close()
+            self._database.close()
             raise FileError(f"cannot use {path}: {error}; raise the limit of threads") from error
         reactor.once_a_turn.append(self._once_a_turn)
 
@@ -114,7 +112,7 @@ class DurableStore(Store):
     @property
     def file_bytes(self) -> int:
         """The size of the file and its WAL, when something was last written."""
-        return self._file.database.bytes
+        return self._database.bytes
 
     @property
     def points(self) -> int:
@@ -206,20 +204,24 @@ class DurableStore(Store):
         if not self._worker.close(CLOSE_SECONDS):
             logger.error("%s: the disk does not answer; the last puts may not be safe", self.path)
             return
-        for chunk in self._chunks:
+        for chunk in self._chunks():
             chunk.receipt.settle(None if chunk.number else self._refusal)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """All that is not in memory yet, in its order."""
+        return chain(self._written, self._writing, self._waiting)
 
     def _gather(self, chunk: Chunk) -> Chunk:
         """Let a chunk wait for its commit; no more is added to the one before."""
-        self._chunks.append(chunk)
+        self._waiting.append(chunk)
         self._chunk = None
         return chunk
 
     def _once_a_turn(self) -> None:
         """Second phase of a turn: store what the last commit has written, and begin another."""
-        if self._chunks and self._is_written(self._chunks[0]):
+        if self._written:
             self._store_written()  # first: who is told goes on, and may put
-        if not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+        if self._waiting and not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
             self._commit_soon()
         due = self.log_bytes >= SAVE_FROM * LOG_BYTES and self._reactor.now >= self._refused_until
         if due and not self._saving:
@@ -231,9 +233,7 @@ class DurableStore(Store):
 
         A commit costs as much as some ten turns, so all who are about to put should be in it.
         """
-        chunk = next((chunk for chunk in self._chunks if not chunk.number), None)
-        if chunk is None:
-            return
+        chunk = self._waiting[0]
         if chunk is self._chunk and self._pending < self._expected:
             if self._wait_until is None:
                 self._wait_until = self._reactor.now + WAIT_SECONDS
@@ -241,8 +241,8 @@ class DurableStore(Store):
             if self._reactor.now < self._wait_until:
                 return
         self._wait_until = None
-        self._writing = chunk
-        if chunk is self._chunk:
+        self._writing.append(self._waiting.popleft())
+        if not self._waiting:
             self._chunk = None
         Task(self._reactor, self._commit(chunk), self._worker)
 
@@ -250,12 +250,12 @@ class DurableStore(Store):
         """Write what has been gathered, in the thread."""
         began = time.perf_counter()
         try:
-            yield lambda: self._file.database.write(chunk)
+            yield lambda: self._database.write(chunk)
         except Exception as error:
-            self._writing = None
+            self._waiting.appendleft(self._writing.popleft())
             self._fail(error)
             return
-        self._writing = None
+        self._written.append(self._writing.popleft())
         self._expected = self._pending
         self.log_bytes += chunk.size
         self.commits += 1
@@ -266,21 +266,17 @@ class DurableStore(Store):
         if self._fsync == "everysec" and self._sync is None:
             self._sync = Task(self._reactor, self._sync_soon(), self._worker)
 
-    def _is_written(self, chunk: Chunk) -> bool:
-        """Whether it is in the file, and the thread has said so."""
-        return chunk.number > 0 and chunk is not self._writing
-
     def _store_written(self) -> None:
         """Let gets see what is safe, and say so; a little at a time."""
         until = time.perf_counter() + SLICE_SECONDS
-        while self._chunks and self._is_written(self._chunks[0]):
+        while self._written:
             if time.perf_counter() > until:
                 self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once
                 return
-            chunk = self._chunks[0]
+            chunk = self._written[0]
             self._store_some(chunk)
             if not chunk.keys:
-                self._chunks.popleft()
+                self._written.popleft()
                 chunk.receipt.settle()
 
     def _store_some(self, chunk: Chunk) -> None:
@@ -308,8 +304,8 @@ class DurableStore(Store):
         logger.error("%s: puts are refused: %s", self.path, error, extra=REPEATS)
         self._chunk = self._new = None
         self._expected = 0
-        for chunk in [one for one in self._chunks if not one.number and one is not self._writing]:
-            self._chunks.remove(chunk)
+        refused, self._waiting = self._waiting, deque()
+        for chunk in refused:
             self._pending -= len(chunk.values)
             self.refused_puts += len(chunk.values)
             chunk.receipt.settle(self._refusal)
@@ -320,23 +316,20 @@ class DurableStore(Store):
             yield SYNC_SECONDS
             self._sync = None  # what is committed from now on needs another one
             try:
-                yield self._file.database.sync
+                yield self._database.sync
                 return
             except Exception as error:
                 logger.error("%s: the last puts may not be safe", self.path, extra=REPEATS)
                 self._fail(error)
 
     def _save(self) -> Steps:
-        """Make a checkpoint; when there is little to do, also give back what it leaves free."""
+        """Make a checkpoint."""
         size = self._stored_bytes
-        database = self._file.database
         try:
-            yield from checkpoint(self._saved, self._memory, database.save, self._stored)
+            yield from checkpoint(self._saved, self._memory, self._database.save, self._stored)
             self.log_bytes -= size
             self._stored_bytes -= size
             self.checkpoints += 1
-            while self.log_bytes < QUIET_BYTES and (yield database.shrink):
-                yield 0.0
         except Exception as error:
             self._fail(error)
         finally:
@@ -344,29 +337,30 @@ class DurableStore(Store):
 
     def _finish(self) -> None:
         """What is left to do when the loop has ended; in the thread, as the disk may hang."""
-        database = self._file.database
+        database = self._database
         try:
-            for chunk in self._chunks:
+            for chunk in self._chunks():
                 if not chunk.number:
                     database.write(chunk)
                 while chunk.number > self._stored:
                     self._store_some(chunk)
             database.sync()
             until = time.perf_counter() + LAST_SAVE_SECONDS
-            steps = checkpoint(self._saved, self._memory, database.save, self._stored)
-            for work in chain(steps, repeat(database.shrink)):
-                if (callable(work) and work() is False) or time.perf_counter() > until:
+            for work in checkpoint(self._saved, self._memory, database.save, self._stored):
+                if callable(work):
+                    work()
+                if time.perf_counter() > until:
                     break
         except Exception as error:
             logger.error("%s: the last puts may not be safe: %s", self.path, error)
         finally:
-            self._file.close()
+            database.close()
 
     def _find_room(self, key: str, timestamp: int) -> Set[Tuple[str, int]]:
         """Count exactly. Raises StoreError if this would be one point too many."""
         has = self._memory.has
         if self._new is None:
-            points = chain.from_iterable(zip(one.keys, one.timestamps) for one in self._chunks)
+            points = chain.from_iterable(zip(one.keys, one.timestamps) for one in self._chunks())
             self._new = {point for point in points if not has(*point)}
         if (key, timestamp) not in self._new and not has(key, timestamp):
             if self._memory.room <= len(self._new):

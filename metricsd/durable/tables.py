@@ -13,7 +13,7 @@ from zlib import crc32
 from metricsd.store import OpenError, Receipt
 
 # Of the tables below and of what is in them. A file of another format is refused.
-FORMAT = 2
+FORMAT = 3
 
 # SQLite shows these with .schema, comments included. A file in which they differ is damaged.
 TABLES = {
@@ -24,8 +24,7 @@ TABLES = {
   byte_order TEXT NOT NULL,    -- of the numbers in the log
   fsync TEXT NOT NULL,         -- always, everysec or never: how carefully it is written
   series INTEGER NOT NULL,     -- rows in that table
-  blocks INTEGER NOT NULL,     -- rows in that table
-  logged INTEGER NOT NULL,     -- the last id of the log that has gone into these two
+  logged INTEGER NOT NULL,     -- the last id of the log that has gone into series and blocks
   checksum INTEGER NOT NULL    -- CRC-32 of the table's name and the columns before this
 )""",
     "series": """CREATE TABLE series (
@@ -105,7 +104,6 @@ class About(NamedTuple):
 
     fsync: str
     series: int = 0
-    blocks: int = 0
     logged: int = 0
 
     def row(self) -> Row:
