@@ -21,12 +21,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
 
 from simulation.mutations import MUTATIONS, Mutation
-from simulation.script import Script, shrink, write
-from simulation.telling import Recorded, Traced
-from simulation.world import NOBODY, Report, Teller, World
+from simulation.script import Script, write
+from simulation.telling import NOBODY, Recorded, Teller, Traced
+from simulation.world import Report, World
 
 from metricsd.walkthrough.__main__ import page
 
@@ -83,7 +83,8 @@ def run_one(seed: int, trace: bool, shrinking: bool, out: Optional[str]) -> int:
     script = write(seed)
     if shrinking:
         script = shrink(script, fails_like(run(script)))
-    print(f"seed {seed}: {script.options}")
+    options = ", ".join(f"{name}={value}" for name, value in script.options.items())
+    print(f"seed {seed}: {options}")
     if shrinking:
         print("what is left: " + ", ".join(f"{kind} {number}" for kind, number in script.actions))
     if out is not None:
@@ -99,6 +100,22 @@ def run_one(seed: int, trace: bool, shrinking: bool, out: Optional[str]) -> int:
     )
     print(report.broken or "every promise kept")
     return 1 if report.broken else 0
+
+
+def shrink(script: Script, fails: Callable[[Script], bool]) -> Script:
+    """The shortest script found that still fails: parts are taken out, large ones first."""
+    actions = script.actions
+    size = len(actions) // 2
+    while size:
+        start = 0
+        while start < len(actions):
+            fewer = actions[:start] + actions[start + size :]
+            if fails(Script(script.options, fewer)):
+                actions = fewer
+            else:
+                start += size
+        size //= 2
+    return Script(script.options, actions)
 
 
 def fails_like(report: Report) -> Any:
@@ -131,6 +148,9 @@ def find(number: int) -> Tuple[int, str]:
 def find_mutations(name: str, jobs: int) -> int:
     """Print as a table which seed finds which mutation; return the exit code."""
     numbers = [n for n, one in enumerate(MUTATIONS) if name in ("all", one.name)]
+    for number in numbers:
+        with MUTATIONS[number].made():
+            pass  # it can be made; a process of the pool could not say that it can't
     print("| mutation | in | seed | the promise that it breaks |\n|---|---|---:|---|")
     missed = 0
     with multiprocessing.Pool(jobs, gc.disable, maxtasksperchild=1) as pool:

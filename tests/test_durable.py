@@ -188,6 +188,19 @@ def test_the_limit_of_points_counts_what_is_pending(path: Path) -> None:
         held.until_settled(held.store.put("a", 1.0, 1))
 
 
+def test_a_put_behind_a_drop_takes_room_again(path: Path) -> None:
+    with Held(path, max_points=2) as held:
+        held.put_safely(("a", 1.0, 1), ("a", 1.0, 2))
+        dropped = held.store.drop(["a"])
+        receipts = [held.store.put("a", 2.0, 1)]  # there is such a point still
+        held.until_settled(dropped)
+        receipts.append(held.store.put("b", 2.0, 1))
+        with pytest.raises(StoreError, match="store is full"):
+            held.store.put("b", 2.0, 2)
+        held.until_settled(*receipts)
+        assert held.points == {"a": {1: 2.0}, "b": {1: 2.0}}
+
+
 def test_what_waits_when_it_is_closed_is_stored(path: Path) -> None:
     held = Held(path)
     receipts = [held.put(("a", 1.0, number)) for number in range(3000)]

@@ -5,11 +5,12 @@ import random
 import socket
 import threading
 from typing import Any, Iterator, List, Optional, Tuple
+from unittest import mock
 
 import pytest
 
 from metricsd import server as server_module
-from metricsd.loop import Worker
+from metricsd.loop import Connection, Worker
 from metricsd.protocol import Dispatcher, Session
 from metricsd.server import Parts, Server
 from metricsd.store import STORED, Memory, Receipt, StoreError
@@ -337,6 +338,22 @@ def test_a_reply_that_is_under_way_when_the_receipt_settles(world: World) -> Non
         with contextlib.suppress(BlockingIOError):
             received += client.socket.recv(1 << 20, socket.MSG_DONTWAIT)
     assert bytes(received) == expected
+
+
+def test_who_can_take_more_as_the_receipt_settles_is_answered_once(world: World) -> None:
+    """Twice in a turn, the second answer could be written to a descriptor that has been closed."""
+    client = world.connect()
+    (connection,) = world.server._connections
+    client.socket.sendall(b"put a 1 1\n")
+    world.server.turn(10)
+    connection._outbox = b"the rest of a reply\n\n"
+    connection._wait_for_next()
+    world.server._reactor.post(world.store.settle)
+    with mock.patch.object(Connection, "answer", autospec=True) as answer:
+        world.server.turn(10)
+    assert answer.call_count == 1
+    world.server.turn(10)
+    assert client.read(2) == b"the rest of a reply\n\n" + OK
 
 
 def test_stop_waits_for_it(world: World) -> None:

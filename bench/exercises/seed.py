@@ -7,7 +7,7 @@ from typing import Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import simulate
-from simulation.script import Script, shrink, write
+from simulation.script import Script, write
 
 NAMES = ("a wake that is lost", "the end of input is a close", "a get before its put is settled")
 
@@ -18,7 +18,7 @@ def shortest(name: str) -> Tuple[int, Script, str]:
         for seed in range(1000):
             report = simulate.run(write(seed))
             if report.broken:
-                left = shrink(write(seed), simulate.fails_like(report))
+                left = simulate.shrink(write(seed), simulate.fails_like(report))
                 return seed, left, report.broken
     raise LookupError(name)
 

@@ -4,98 +4,132 @@ Owns the other end of a connection. Does not know when it does something: the wo
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Deque, List, Tuple
+from typing import TYPE_CHECKING, Deque
 
 from simulation.dice import Dice
-from simulation.model import EVERY_KEY, Get, Model, Put, Request, promise
-from simulation.network import Socket
+from simulation.model import EVERY_KEY, Get, Put, Request, promise
+from simulation.network import Datagrams, Socket
 
 if TYPE_CHECKING:
     from simulation.world import World
 
+MOST = 10**9  # bytes: all of them
+ROOMS = [700, 5_000, 70_000, 200_000]  # bytes that a kernel keeps for a socket
 KEYS = ["cpu", "load", "ram", "dsk", "net"]
 LONG_KEY = "a.key.that.makes.large.replies." + "x" * 50
+START = 1_500_000_000  # what the wall clock says first, in seconds
 OLD_TIMES = 40  # different timestamps that are put again and again
-BULK_PUTS = 260  # more than make a block, 240
+FEW = 6  # lines that are sent at a time, at most
+BULK_PUTS = 260  # of this key; more than make a block, 240
 
 BAD_LINES = [
     b"GET cpu", b"get", b"get a b", b"put", b"put cpu 1", b"put cpu x 1", b"put cpu 1 1.5",
-    b"put cpu 1 1 1", b"put \xff 1 1", b"*", b"got " + b"x" * 300,
+    b"put cpu 1 1 1", b"put cpu 1 1 put", b"put 1 1", b"put \xff 1 1", b"*", b"got " + b"x" * 300,
 ]  # fmt: skip
+STRANGE = b"POST /metrics HTTP/1.1"  # ends a session that begins with it
+MORE = b"\nput cpu 1 1" * 2000  # which follows it, and is not run
 
-FEW = 6  # lines that a feeder sends at a time, at most
-
-EOF_EARLY = "the server closes a connection without a reason"
+EARLY = "the server closes a connection without a reason"
 
 
 class Client:
-    """One that connects, asks and reads."""
+    """One that connects, asks and reads; or that feeds: it only sends Graphite's lines."""
 
-    def __init__(self, sock: Socket, in_room: int, model: Model) -> None:
+    def __init__(self, world: "World", sock: Socket, feeds: bool, dice: Dice) -> None:
+        self._world = world
         self.name = "a client who waits"
         self.socket = sock
-        self.eager = self.deaf = False  # how it reads: at once, never, or when the world says so
-        self.expected: Deque[Request] = deque()
+        self.feeds = feeds
+        self.eager = feeds or not dice.one_in(3)  # it sends and reads at once
+        self.deaf = not self.eager and dice.one_in(4)  # it never reads
+        self.chatty = self.eager and not feeds and dice.one_in(4)  # also while the server stops
+        self.expected: Deque[Request] = deque()  # what is to be answered, or stored
+        self.ended = self.left = self.over = self.accepted = False
         self.answered = 0
-        self.ended = self.left = self.over = False
-        self.accepted = False
-        self.due = 0  # answers, when the server stops
-        self.stalled = 0  # turns without a byte for or from it, though it is owed an answer
-        self.moved = 0
+        self.arrived = 0  # bytes, before the server was stopped
+        self.stalled = self.moved = 0  # turns in which nothing has moved for it
         self.active = 0.0  # when it last sent something, in seconds
-        self.chatty = False  # it goes on asking while the server stops
-        self._in_room = in_room
-        self._model = model
+        self._room = MOST if isinstance(sock, Datagrams) else dice.pick(ROOMS)
         self.outbox = bytearray()  # that is to be sent
         self._asked = self._pushed = 0  # bytes
         self._received = bytearray()
-        self._order = 0
-
-    @property
-    def has_work(self) -> bool:
-        """Whether there is something to send or to read."""
-        sock = self.socket
-        return bool(self.outbox or sock.outbound or sock.shut or sock.reset) and not self.left
 
     @property
     def owed(self) -> bool:
-        """Whether a whole request has arrived that is not answered yet."""
-        return bool(self.expected) and self.expected[0].end <= self._pushed
+        """Whether a whole request has arrived that is not answered, or it is to be hung up on."""
+        if self.over and self.answered:
+            return not (self.left or self.socket.shut or self._world.stopping)
+        return bool(self.expected) and self.expected[0].end <= self.arrived and not self.feeds
 
     @property
-    def unwanted(self) -> bool:
-        """Whether it has been told that it is a stranger, and not been hung up on."""
-        return self.over and bool(self.answered) and not (self.socket.shut or self.left)
+    def taken(self) -> int:
+        """Bytes that the server has received, and not to drop them at its end."""
+        return min(self._pushed - len(self.socket.inbound), self.arrived)
 
-    @property
-    def whole_requests(self) -> int:
-        """How many of those that are not answered have arrived."""
-        return sum(request.end <= self._pushed for request in self.expected)
-
-    def ask(self, dice: Dice, count: int, world: "World") -> bytes:
-        """Ask so much more; return it. Of BULK_PUTS each is of the same key."""
-        asked = b""
-        for _ in range(count):
+    def ask(self, dice: Dice, count: int) -> None:
+        """Ask so much more. Of BULK_PUTS each is of the same key."""
+        for _ in range(min(count, FEW) if self.feeds else count):
             if self.ended or self.left or self.over:
-                break
-            asked += self._line(dice, count == BULK_PUTS, world) + b"\n"
-            self.expected[-1].end = self._asked + len(asked)
-        self._asked += len(asked)
-        self.outbox += asked
-        return asked
+                return
+            line = self._line(dice, count == BULK_PUTS) + b"\n"
+            self.outbox += line
+            self._asked += len(line)
+            self.expected[-1].end = self._asked
 
-    def push(self, most: int, now: float) -> bytes:
+    def _line(self, dice: Dice, bulk: bool) -> bytes:
+        """One more request."""
+        first = not self._asked
+        here = (self, self._asked, self._world.step)
+        kind = 0 if bulk or self.feeds else dice.below(40)
+        if kind < 26:
+            put = Put(*here)
+            put.key = LONG_KEY if bulk else dice.pick(KEYS)
+            put.seconds = self._world.now
+            put.value = float(next(self._world.numbers))
+            put.timestamp = self._timestamp(dice, int(put.value), bulk or self.feeds)
+            self._world.model.add(put)
+            self.expected.append(put)
+            line = b"%s %d %d" % (put.key.encode(), put.value, put.timestamp)
+            if self.feeds:  # now and then behind a bad one
+                return b"cpu one 1\n" + line if dice.one_in(8) else line
+            return b"put " + line if dice.below(8) else b"put  " + line + b" \r"
+        if kind < 36:
+            get = Get(*here)
+            get.gone = self._world.model.gone
+            get.key = EVERY_KEY if kind == 26 else LONG_KEY if kind == 27 else dice.pick(KEYS)
+            self.expected.append(get)
+            return b"get " + get.key.encode()
+        self.expected.append(Request(*here))
+        line = dice.pick(BAD_LINES) if kind < 39 else STRANGE
+        self.over = first and line is STRANGE
+        return line + dice.pick([b"", MORE]) if self.over else line
+
+    def _timestamp(self, dice: Dice, number: int, new: bool) -> int:
+        if new or dice.one_in(3):
+            return START + 1000 + number
+        if self._world.options["retention"]:
+            return START + int(self._world.now) - dice.below(60)
+        return dice.below(OLD_TIMES)
+
+    def push(self, most: int) -> None:
         """Send some of what is asked, as far as the kernel takes it."""
-        sock = self.socket
-        if sock.closed or self.left:
-            return b""
-        data = bytes(self.outbox[: min(most, self._in_room - len(sock.inbound))])
+        sock, world = self.socket, self._world
+        if sock.closed and self.outbox and not world.options["idle_timeout"]:
+            sock.outbound.clear()  # TCP resets; who was idle has had its replies long since
+        size = min(most, self._room - len(sock.inbound), len(self.outbox))
+        if sock.closed or self.left or size <= 0:
+            return
+        data = bytes(self.outbox[:size])
+        del self.outbox[:size]
+        if isinstance(sock, Datagrams):
+            data = data[: size - size % 2]  # the last line feed may be missing
+            sock.sizes.append(len(data))
         sock.inbound += data
-        del self.outbox[: len(data)]
-        self._pushed += len(data)
-        if data:
-            self.active = now
-        return data
+        self._pushed += size
+        self.active = world.now
+        if not world.stopping:
+            self.arrived = self._pushed
+        world.told(self, "sends", data)
 
     def end(self) -> None:
         """Say no more; what has not been sent yet never is."""
@@ -107,135 +141,61 @@ class Client:
         self.left = self.socket.reset = True
         self.expected.clear()
 
-    def read(self, most: int, world: "World") -> bytes:
+    def read(self, most: int) -> None:
         """Read, and check what the replies are."""
         sock = self.socket
         if sock.reset:
             self.leave()
-        if self.left:
-            return b""
-        data = bytes(sock.outbound[:most])
-        if data:
+        elif sock.outbound and not self.left:
+            promise(not self.feeds, "a sender of lines is told something")
+            data = bytes(sock.outbound[:most])
             del sock.outbound[:most]
             self._received += data
-            self._take_replies(world)
-        elif sock.shut and not sock.outbound:
-            self._on_end(world)
-        return data
+            self._world.told(self, "reads", data)
+            self._take_replies()
+        elif sock.shut and not self.left:
+            self._on_end()
 
-    def _on_end(self, world: "World") -> None:
+    def _on_end(self) -> None:
         """The server says no more."""
-        free = self.socket.refused or world.stopping
-        timeout = world.options.idle_timeout
-        silent = timeout is not None and world.clock.now >= self.active + timeout
-        idle = silent and not self.owed
-        promise(free or idle or self.over or self.ended, EOF_EARLY)
-        done = free or not self.owed or self.over
-        promise(done, "the end of input is taken for a close: a request is not answered")
+        world = self._world
+        timeout = world.options["idle_timeout"]
+        idle = timeout is not None and world.now >= self.active + timeout and not self.owed
+        free = self.socket.troubled or self.feeds or world.stopping
+        promise(free or idle or self.over or self.ended, EARLY)
+        free = self.socket.troubled or not (self.accepted or world.all_accepted)
+        promise(free or not self.owed, f"{self.name} is closed, and not answered")
         self.left = True
-        self.expected.clear()
+        if not self.feeds:
+            self.expected.clear()
 
-    def _line(self, dice: Dice, bulk: bool, world: "World") -> bytes:
-        """One more request."""
-        self._order += 1
-        kind = 0 if bulk else dice.below(40)
-        here = (self, self._order, world.step)
-        if kind < 26:
-            put = Put(*here)
-            put.key = LONG_KEY if bulk else dice.choice(KEYS)
-            put.seconds = world.clock.now
-            put.timestamp = world.timestamp(dice, bulk)
-            put.value = world.next_value()
-            self._model.add(put)
-            self.expected.append(put)
-            return b"put %s %d %d" % (put.key.encode(), put.value, put.timestamp)
-        if kind < 36:
-            key = EVERY_KEY if kind == 26 else LONG_KEY if kind == 27 else dice.choice(KEYS)
-            get = Get(*here, key)
-            self._model.expect(get, self.expected)
-            self.expected.append(get)
-            return b"get " + key.encode()
-        self.expected.append(Request(*here))
-        if self._order == 1 and kind == 36:
-            self.over = True
-            return b"POST /metrics HTTP/1.1"
-        return dice.choice(BAD_LINES)
+    def _take_replies(self) -> None:
+        while b"\n\n" in self._received:
+            reply, _, self._received = self._received.partition(b"\n\n")
+            first = (
+                self.expected[0] if self.expected else None
+            )  # of a long line not all may be here
+            asked = first and (first.end <= self._pushed or type(first) is Request)
+            promise(asked, f"a reply that nobody has asked for: {bytes(reply)!r:.60}")
+            self._check(self.expected.popleft(), reply.decode() + "\n")
 
-    def _take_replies(self, world: "World") -> None:
-        while True:
-            end = self._received.find(b"\n\n") + 2
-            if end < 2:
-                return
-            reply = bytes(self._received[:end]).decode()
-            del self._received[:end]
-            asked = self.owed or (self.expected and type(self.expected[0]) is Request)
-            promise(bool(asked), f"a reply that nobody has asked for: {reply!r:.60}")
-            self.answered += 1
-            world.step += 1
-            self._check(self.expected.popleft(), reply, world)
-
-    def _check(self, request: Request, reply: str, world: "World") -> None:
+    def _check(self, request: Request, reply: str) -> None:
+        """A request is answered."""
+        world = self._world
+        world.step += 1
+        self.answered += 1
+        world.answers += 1
         if isinstance(request, Get):
             promise(reply.startswith("ok\n"), f"a get is answered with {reply!r:.60}")
-            self._model.check(request, reply[3:-1].splitlines(), world.step)
+            world.model.check(request, reply[3:].splitlines(), world.step)
         elif not isinstance(request, Put):
-            promise(reply == "error\nwrong command\n\n", f"a mistake is answered {reply!r:.60}")
-        elif reply == "ok\n\n":
-            self._model.stored(request, world.step)
+            promise(reply == "error\nwrong command\n", f"a mistake is answered {reply!r:.60}")
+        elif reply == "ok\n":
+            world.model.stored(request, world.step)
         else:
             promise(not request.sure, "a put is refused that a get has shown")
-            promise(world.may_refuse(request, reply), f"a put is answered with {reply!r:.60}")
+            promise(
+                world.promises.may_refuse(request, reply), f"a put is answered with {reply!r:.60}"
+            )
             request.refused = True
         request.told = request.told or world.step
-
-
-class Feeder(Client):
-    """One that sends lines of Graphite's; nothing is ever said to it."""
-
-    def __init__(self, sock: Socket, in_room: int, model: Model) -> None:
-        super().__init__(sock, in_room, model)
-        self.eager = True
-        self.lines: List[Put] = []
-        self._taken = 0  # of these
-
-    def ask(self, dice: Dice, count: int, world: "World") -> bytes:
-        """Send so many lines; a bad one among them is passed over."""
-        if self.ended or self.left:
-            return b""
-        for _ in range(min(count, FEW)):
-            line, put = feed(self, dice, world)
-            self.outbox += line
-            self._asked += len(line)
-            put.end = self._asked
-            self.lines.append(put)
-        return b""
-
-    def read(self, most: int, world: "World") -> bytes:
-        """See whether the server closes."""
-        self.left = self.left or self.socket.reset or self.socket.shut
-        return b""
-
-    @property
-    def whole_requests(self) -> int:
-        """How many lines have arrived."""
-        return sum(put.end <= self._pushed for put in self.lines)
-
-    def taken(self) -> List[Put]:
-        """The lines that the server has received since this was asked last."""
-        done = self._pushed - len(self.socket.inbound)
-        first = self._taken
-        while self._taken < len(self.lines) and self.lines[self._taken].end <= done:
-            self._taken += 1
-        return self.lines[first : self._taken]
-
-
-def feed(sender: object, dice: Dice, world: "World") -> Tuple[bytes, Put]:
-    """One line, now and then with a bad one before it, and what it puts."""
-    put = Put(sender, 0, world.step)
-    put.key = dice.choice(KEYS)
-    put.seconds = world.clock.now
-    put.timestamp = world.timestamp(dice, True)
-    put.value = world.next_value()
-    world.model.add(put)
-    bad = b"cpu one 1\n" if dice.one_in(8) else b""
-    return bad + b"%s %d %d\n" % (put.key.encode(), put.value, put.timestamp), put

@@ -1,226 +1,163 @@
-"""The machine: its clock, the thread beside the loop, and a disk that fails and loses its power.
+"""The machine: the thread beside the loop, and a disk that fails and loses its power.
 
 Owns what is on the disk whatever happens to the process. The files are real ones of SQLite, in
 memory. Does not know when something fails.
 """
 
 import contextlib
+import errno
 import os
-import resource
 import shutil
 import sqlite3
-import struct
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Iterator
 
-from metricsd.loop import Worker
+from metricsd.loop import Reactor, Worker
+from simulation.dice import Dice
+from simulation.network import failure
 
-START = 1_500_000_000  # what the wall clock says first
-TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that sums are exact
-STOPWATCH_TICK = 2.0**-12  # seconds from one look at the stopwatch to the next
+if TYPE_CHECKING:
+    from simulation.world import World
 
 INDEX_HEADER = 136  # bytes of the index of a WAL that say how far it goes: walformat.html
 WAL_HEADER = 32  # bytes, different ones each time that the file is begun anew
-FRAME = 24 + 4096  # bytes of one with its page
-CHECKPOINTED = struct.Struct("=I")  # the 25th number in the index: the frames in the database
 SECTOR = 512  # bytes that a disk writes as a whole
-
-Call = Callable[[], None]
-
-FULL, SYNC_FAILS = "full", "sync fails"  # what a disk may do instead of what it is asked
-
-
-class Crash(BaseException):
-    """The process is gone, as after SIGKILL, or the power is; nobody in the server catches it."""
-
-
-class Clock:
-    """Time that passes when the world says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._stopwatch = 0.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
-
-    def wall(self) -> float:
-        """Seconds since 1970."""
-        return START + self.now
-
-    def stopwatch(self) -> float:
-        """Seconds; some pass with each look, so that work is cut into slices."""
-        self._stopwatch += STOPWATCH_TICK
-        return self._stopwatch
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
 
 
 class Thread(Worker):
-    """The thread beside the loop; it does its next job when the world says so."""
+    """The thread beside the loop; it does its jobs when the world says so."""
 
-    at_work = ended = False
+    def __init__(self, world: "World", reactor: Reactor) -> None:
+        self._world = world
+        super().__init__(reactor)
 
     def _start(self) -> None:
-        pass
-
-    @property
-    def busy(self) -> bool:
-        """Whether it has something to do."""
-        return not self._calls.empty()
-
-    def step(self) -> None:
-        """Do the next job, if there is one."""
-        job = self._calls.get() if self.busy else None
-        if job is not None:
-            self.at_work = True
-            job()
-            self.at_work = False
+        self._world.jobs = self._calls = Jobs()
 
     def close(self, seconds: float) -> bool:
         """Do all that is left."""
-        while self.busy:
-            self.step()
-        self.ended = True
+        while self._world.jobs:
+            self._world.work()
         return True
+
+
+class Jobs(list):  # type: ignore[type-arg]
+    """What the thread has to do, as a queue of which only the world takes."""
+
+    put = list.append
 
 
 class Disk:
     """The files of one store, and how much of them would be there after a power cut."""
 
-    def __init__(self, folder: Path, call: Call, on_sync: Call) -> None:
+    def __init__(self, world: "World", folder: Path) -> None:
+        self._world = world
         self._folder = folder
-        self.failures = 0
-        self._call = call
-        self._on_sync = on_sync
-        self.always = True  # commits are synced
-        self._number = 0  # of starts
-        self._synced = b"", 0  # the header of the WAL, and how many of its bytes
-        self.fault: Optional[str] = None  # of the next write
-        self.room = 0  # bytes that a full disk takes before it fails
+        self._starts = 0
+        self._database = b""  # as it was when the WAL was begun
+        self._header, self._synced = b"", 0  # of that WAL, and the bytes of it that are safe
+        self.failures = 0  # since the last start
+        self.careful = False  # a commit is synced
 
     @property
     def path(self) -> str:
         """Of the database, since the last start."""
-        return str(self._folder / f"{self._number}.db")
+        return str(self._folder / f"{self._starts}.db")
 
-    def connect(self, path: str, parameters: str) -> sqlite3.Connection:
-        """Stand for what the store opens its file with."""
-        connection: Connection = sqlite3.connect(
-            f"file:{path}?{parameters}",
-            isolation_level=None,
-            check_same_thread=False,
-            uri=True,
-            factory=Connection,
-        )
-        connection.disk = self
-        return connection
+    def connect(self, *arguments: Any, **settings: Any) -> sqlite3.Connection:
+        """Stand for sqlite3.connect."""
+        return Connection(self, *arguments, **settings)
 
     def fsync(self, _: int) -> None:
         """Stand for os.fsync."""
-        self._call()
-        if self._take_fault():
-            raise OSError(5, "Input/output error")
-        self.synced()
+        if self._fails():
+            raise failure(errno.EIO)
+        self._note(True)
 
-    def _take_fault(self) -> Optional[str]:
-        fault, self.fault = self.fault, None
-        self.failures += bool(fault)
-        return fault
+    def _fails(self) -> bool:
+        """Whether the next write is to fail."""
+        try:
+            self._world.call("disk")
+        except OSError:
+            self.failures += 1
+            return True
+        return False
 
-    def synced(self) -> None:
-        """All that is in the WAL is safe."""
-        self._note_wal()
-        self._on_sync()
-
-    def _note_wal(self) -> None:
+    def _note(self, synced: bool) -> None:
+        """Something has been written. A WAL begins anew when all is in the database, and safe."""
         with contextlib.suppress(FileNotFoundError), open(self.path + "-wal", "rb") as file:
-            self._synced = file.read(WAL_HEADER), os.fstat(file.fileno()).st_size
+            header = file.read(WAL_HEADER)
+            if header != self._header or not header:
+                self._database, self._header, self._synced = _read(self.path), header, len(header)
+            if synced:
+                self._synced = os.fstat(file.fileno()).st_size
+        if synced:
+            self._world.synced()
 
     @contextlib.contextmanager
     def writing(self, checkpoint: bool) -> Iterator[None]:
-        """Let what is written in this block meet with the fault that is due."""
-        self._call()
-        fault = self._take_fault()
-        if fault == FULL:
-            try:
-                with self._limited(os.path.getsize(self.path + "-wal") + self.room):
-                    yield
-            except sqlite3.Error:
-                self._note_wal()  # it may have been synced, and brought into the database in part
-                raise
-        elif fault and checkpoint:
-            raise sqlite3.OperationalError("disk I/O error")
-        elif fault:  # all is in the WAL, and yet nobody sees it
+        """Let what is written in this block meet with the fault that is due.
+
+        A commit that fails leaves some of it in the WAL, maybe all, and yet nobody sees that.
+        """
+        if not self._fails():
+            yield
+            self._world.call("")
+            self._note(checkpoint or self.careful)
+            return
+        if not checkpoint:
+            size = os.path.getsize(self.path + "-wal")
             with open(self.path + "-shm", "r+b") as index:
                 header = index.read(INDEX_HEADER)
                 yield
                 index.seek(0)
                 index.write(header)
-            raise sqlite3.OperationalError("disk I/O error")
-        else:
-            yield
-        self._call()
+            most = size + self._world.luck.pick([0, 20, 2000, 10**6])
+            os.truncate(self.path + "-wal", min(most, os.path.getsize(self.path + "-wal")))
+        raise sqlite3.OperationalError("disk I/O error")
 
-    @contextlib.contextmanager
-    def _limited(self, size: int) -> Iterator[None]:
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    def restart(self, power_cut: bool, luck: int) -> None:
+    def restart(self, power_cut: bool, dice: Dice) -> None:
         """Leave the files of a process that is gone as they are, and go on with copies.
 
-        After a power cut the WAL has what was synced, and some of what came after it: how much, and
-        whether a sector of that is missing, is a matter of ``luck``.
+        After a power cut there is what was synced, and some of what came after it in the same WAL;
+        a sector of that may be missing.
         """
         before = self.path
-        self.fault = None
-        self._number += 1
-        shutil.copyfile(before, self.path)
-        wal = Path(before + "-wal").read_bytes() if os.path.exists(before + "-wal") else b""
-        if power_cut:
-            header, synced = self._synced
-            synced = max(synced if wal.startswith(header) else 0, self._checkpointed(before))
-            kept = synced + luck % (len(wal) - synced + 1)
-            # SQLite syncs the header of a new WAL before it writes more.
-            hole = max(synced + luck // 7 % (kept - synced + 1), WAL_HEADER)
-            torn = wal[:hole] + bytes(SECTOR) + wal[hole + SECTOR : kept]
-            wal = torn[:kept] if luck % 3 == 0 else wal[:kept]
-        elif os.path.exists(before + "-shm"):
+        self._starts += 1
+        self.failures = 0
+        database, wal = _read(before), _read(before + "-wal")
+        if not power_cut and os.path.exists(before + "-shm"):
             shutil.copyfile(before + "-shm", self.path + "-shm")
+        elif power_cut and wal[:WAL_HEADER] != self._header:
+            wal = b""  # it has just been begun, and the database has all that was in the one before
+        elif power_cut:
+            database, safe = self._database, min(self._synced, len(wal))
+            kept = safe + dice.below(len(wal) - safe + 1)
+            hole = safe + dice.below(kept - safe + 1)
+            torn = wal[:hole] + bytes(SECTOR) + wal[hole + SECTOR :]
+            wal = (torn if dice.one_in(3) else wal)[:kept]
+        Path(self.path).write_bytes(database)
         Path(self.path + "-wal").write_bytes(wal)
 
-    def _checkpointed(self, path: str) -> int:
-        """Bytes of the WAL that are in the database: they were synced before that."""
-        with contextlib.suppress(FileNotFoundError, struct.error), open(
-            path + "-shm", "rb"
-        ) as index:
-            index.seek(CHECKPOINTED.size * 24)
-            (frames,) = CHECKPOINTED.unpack(index.read(CHECKPOINTED.size))
-            return int(frames and WAL_HEADER + frames * FRAME)
-        return 0
+
+def _read(path: str) -> bytes:
+    return Path(path).read_bytes() if os.path.exists(path) else b""
 
 
 class Connection(sqlite3.Connection):
     """SQLite's, with that disk under it."""
 
-    disk: Disk
+    def __init__(self, disk: Disk, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._disk = disk
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
         """Execute a statement; if it writes to the files, as the disk lets it."""
+        if sql.startswith("PRAGMA synchronous"):
+            self._disk.careful = sql.endswith("FULL")
         alone = sql.startswith(("INSERT", "REPLACE")) and not self.in_transaction
         checkpoint = "wal_checkpoint" in sql
         if not (alone or checkpoint or sql == "COMMIT"):
             return super().execute(sql, *parameters)
-        with self.disk.writing(checkpoint):
-            cursor = super().execute(sql, *parameters)
-        if checkpoint or self.disk.always:
-            self.disk.synced()
-        return cursor
+        with self._disk.writing(checkpoint):
+            return super().execute(sql, *parameters)

@@ -4,17 +4,20 @@ Owns the promises about points. Time is counted in steps of the world. Does not 
 travels, nor how it is stored.
 """
 
-from itertools import islice
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional, Tuple
 
 EVERY_KEY = "*"
+MIN_TIMESTAMP = -(2**63)
+
+# Points before a timestamp are not shown any more, of puts that somebody knew of at a step.
+Gone = Tuple[int, int]
 
 
 class Broken(BaseException):
     """A promise is broken; the message says which. Nobody in the server catches it."""
 
 
-def promise(kept: bool, otherwise: str) -> None:
+def promise(kept: object, otherwise: str) -> None:
     """Raise Broken unless a promise is kept."""
     if not kept:
         raise Broken(otherwise)
@@ -27,34 +30,41 @@ class Request:
         self.session = session
         self.order = order  # in the session
         self.sent = sent
-        self.told: Optional[int] = None  # when the client, or another one, knew what came of it
+        self.told: Optional[int] = None  # when somebody knew what came of it
         self.end = 0  # where in all that the client sends the line ends
 
 
+class Get(Request):
+    """A get of a key, or of every key."""
+
+    key = EVERY_KEY
+    gone: Gone = MIN_TIMESTAMP, 0
+
+
 class Put(Request):
-    """A put; no other one has its value."""
+    """A put; no other one has its value. Without one there is no point then."""
 
     key = ""
-    timestamp = 0
-    value = 0.0
+    timestamp = MIN_TIMESTAMP
+    value: Optional[float] = None
     seconds = 0.0  # by the clock, when it was sent
     sure = False  # it is stored
     refused = False
 
+    def __str__(self) -> str:
+        return f"{self.key} {self.value} {self.timestamp}"
 
-class Get(Request):
-    """A get, and what it has to see at least."""
 
-    def __init__(self, session: object, order: int, sent: int, key: str) -> None:
-        super().__init__(session, order, sent)
-        self.key = key
-        self.sure: Dict[str, int] = {}  # how many timestamps of each key
-        self.own: List[Put] = []  # of the same session, on their way
+Shown = Dict[str, Dict[int, Put]]  # what a get shows of each key and timestamp
+
+
+NEVER_PUT = Put(None, 0, 0)
+NEVER_PUT.sure, NEVER_PUT.told = True, 0
 
 
 def before(one: Request, other: Request) -> bool:
     """Whether a request had its effect before the other one can have had any."""
-    if one.session is other.session:
+    if one.session is other.session and one.session:
         return one.order < other.order
     return one.told is not None and one.told <= other.sent
 
@@ -65,93 +75,104 @@ class Model:
     def __init__(self) -> None:
         self._by_value: Dict[str, Put] = {}
         self._puts: Dict[str, Dict[int, List[Put]]] = {}
-        self._sure: Dict[str, Dict[int, None]] = {}  # that there are, in the order of being known
+        self._sure: Dict[str, Dict[int, List[Put]]] = {}  # those of them of which one is sure
+        self._order: List[str] = []  # of keys, as it was shown last
+        self._reordered = 0  # the step in which a key was last dropped
         self.points = 0  # that there would be if no put had been refused
-        self.oldest = -(2**63)  # points before this timestamp may have been dropped
+        self.oldest = MIN_TIMESTAMP  # points before this timestamp may have been dropped
+        self.gone: Gone = MIN_TIMESTAMP, 0
 
     def add(self, put: Put) -> None:
         """A client puts."""
         self._by_value[repr(put.value)] = put
-        puts = self._puts.setdefault(put.key, {}).setdefault(put.timestamp, [])
-        self.points += not puts
-        puts.append(put)
+        points = self._puts.setdefault(put.key, {})
+        self.points += put.timestamp not in points
+        points.setdefault(put.timestamp, [NEVER_PUT]).append(put)
 
-    def expect(self, get: Get, pending: Iterable[Request]) -> None:
-        """A client gets, while it has not been told of some requests."""
-        wanted = self._sure if get.key == EVERY_KEY else {get.key: self._sure.get(get.key, {})}
-        get.sure = {key: len(points) for key, points in wanted.items()}
-        get.own = [put for put in pending if isinstance(put, Put) and get.key in (put.key, "*")]
+    def drop(self, key: str, now: int) -> List[Put]:
+        """Somebody drops a key; return what stands for that at each of its points."""
+        drops = []
+        for timestamp, puts in self._puts.get(key, {}).items():
+            drop = Put(None, 0, now)
+            drop.key, drop.timestamp = key, timestamp
+            puts.append(drop)
+            drops.append(drop)
+        return drops
 
     def stored(self, put: Put, now: int) -> None:
         """It is known that a put was stored."""
         put.sure = True
         put.told = put.told or now
-        self._sure.setdefault(put.key, {})[put.timestamp] = None
+        self._sure.setdefault(put.key, {})[put.timestamp] = self._puts[put.key][put.timestamp]
+        if put.value is None:
+            self._order, self._reordered = [], now
 
-    def check(self, get: Get, rows: Iterable[str], now: int) -> None:
+    def check(self, get: Get, rows: Iterable[str], now: int) -> Shown:
         """Compare what a get shows with what it may show, and learn from it."""
-        found: Dict[str, List[int]] = {}
-        last: List[int] = []
+        shown: Shown = {}
+        last = NEVER_PUT
         for row in rows:
             promise(row.count(" ") == 2, f"this is no row: {row}")
-            key, value, text = row.split(" ")
-            timestamp = int(text)
-            put = self._by_value.get(value)
-            promise(put is not None, f"a get shows what was never put or is lost: {row}")
-            assert put is not None
-            same = (put.key, put.timestamp) == (key, timestamp)
+            key, value, when = row.split(" ")
+            put = self._by_value.get(value, last)
+            promise(put is not last, f"a get shows what was never put, or is lost: {row}")
+            same = (put.key, str(put.timestamp)) == (key, when)
             promise(same and get.key in (key, EVERY_KEY), f"a get shows what was not put: {row}")
-            promise(not put.refused, f"a get shows what was refused: {row}")
-            for other in self._puts[key][timestamp]:
-                if other is not put and not other.refused and before(other, get):
-                    promise(not before(put, other), f"a get shows what was overwritten: {row}")
+            promise(not put.refused or not get.session, f"a get shows what was refused: {row}")
+            ascends = put.timestamp > last.timestamp if key == last.key else key not in shown
+            promise(ascends, f"rows are not in their order: {row}")
+            shown.setdefault(key, {})[put.timestamp] = last = put
+            oldest, step = get.gone
+            old = put.timestamp < oldest and put.told and put.told <= step
+            promise(not old, f"a get shows what is too old: {row}")
+            self._check_point(self._puts[key][put.timestamp], put, get)
             if not put.sure:
                 self.stored(put, now)
-            if key not in found:
-                last = found[key] = []
-            promise(last is found[key], f"a get shows a key twice: {key}")
-            promise(not last or last[-1] < timestamp, f"rows are not in their order: {row}")
-            last.append(timestamp)
-        self._check_all_there(get, found)
+        for key in self._sure if get.key == EVERY_KEY else [get.key]:
+            points = shown.get(key, {})
+            for timestamp, puts in self._sure.get(key, {}).items():
+                if timestamp not in points:
+                    self._check_point(puts, None, get)
+        # A start runs the log again, so that keys that were dropped may then have changed places.
+        steady = get.sent >= self._reordered if get.session else not self._reordered
+        if get.key == EVERY_KEY and steady and self.oldest == MIN_TIMESTAMP:
+            there = [key for key in shown if key in self._order]
+            kept = there == [key for key in self._order if key in shown]
+            promise(kept, f"keys are not in the order of their first put: {list(shown)}")
+            self._order = list(shown)
+        return shown
 
-    def _check_all_there(self, get: Get, found: Dict[str, List[int]]) -> None:
-        for key, count in get.sure.items():
-            there = set(found.get(key, ()))
-            for timestamp in islice(self._sure.get(key, {}), count):
-                kept = timestamp in there or timestamp < self.oldest
-                promise(kept, f"a get does not show a put that was acknowledged: {key} {timestamp}")
-        for put in get.own:
-            kept = put.refused or put.timestamp in found.get(put.key, ())
-            promise(
-                kept or put.timestamp < self.oldest,
-                f"a get does not show a put before it in its session: {put.key} {put.timestamp}",
-            )
+    def _check_point(self, puts: List[Put], shown: Optional[Put], get: Get) -> None:
+        """What is shown of a point is no older than the last that was sure before the get."""
+        if shown is puts[-1]:
+            return  # which nothing can have come after
+        sure = [put for put in puts if put.sure and before(put, get)]
+        after_start = not get.session  # then what was refused may be there, or dropped, after all
+        nothing = [put for put in puts if put.value is None and after_start >= put.refused]
+        for put in nothing if shown is None else [shown]:
+            if not any(put is not other and before(put, other) for other in sure):
+                return
+        what = "shows what is gone" if shown else "does not show a put that was acknowledged"
+        promise(not shown and puts[-1].timestamp < self.oldest, f"a get {what}: {puts[-1]}")
 
-    def restart(self, found: Dict[str, Dict[int, float]], safe: int, now: int) -> None:
+    def restart(self, rows: Iterable[str], safe: int, now: int) -> None:
         """Compare what is there after a start with what was known to be ``safe`` at that step.
 
-        What is not there is lost for good, but for points that were too old: to drop them may have
-        failed, and then a later start finds them.
+        A put that was refused may be there. What is not there is lost for good, but for points that
+        were too old: to drop them may have failed, and then a later start finds them.
         """
+        self._order = [] if self._reordered else self._order
+        shown = self.check(Get(None, 0, safe), rows, now)
         self._sure.clear()
         for key, points in self._puts.items():
             for timestamp, puts in points.items():
-                value = found.get(key, {}).pop(timestamp, None)
-                put = None if value is None else self._by_value.get(repr(value))
-                there = f"after a start: {key} {timestamp}"
-                promise(value is None or put in puts, f"there is what was not put, {there}")
-                sure = [one for one in puts if one.sure and one.told and one.told <= safe]
-                kept = put is not None or not sure or timestamp < self.oldest
-                promise(kept, f"a safe put is not there {there}")
-                if put is not None:
-                    for one in sure:
-                        stale = one is not put and before(put, one)
-                        promise(not stale, f"an older put is there {there}")
-                    points[timestamp] = [put]
+                put = shown.get(key, {}).get(timestamp)
+                if put or timestamp >= self.oldest:
+                    for other in puts:
+                        self._by_value.pop(repr(other.value), None)
+                    puts[:] = [NEVER_PUT]
+                if put:
                     put.refused = False
+                    self._by_value[repr(put.value)] = put
+                    puts.append(put)
                     self.stored(put, now)
-                elif timestamp >= self.oldest:
-                    points[timestamp] = []
-        promise(not any(found.values()), f"there is what was never put: {found}")
-        left = [put for points in self._puts.values() for puts in points.values() for put in puts]
-        self._by_value = {repr(put.value): put for put in left}

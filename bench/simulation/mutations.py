@@ -5,6 +5,7 @@ showing something else.
 """
 
 import contextlib
+import sys
 from typing import Any, Iterator, NamedTuple
 from unittest import mock
 
@@ -40,10 +41,13 @@ class Mutation(NamedTuple):
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """The code is so in this block."""
-        found = getattr(self.owner, self.method)
-        function: Any = found.fget if isinstance(found, property) else found
-        changed = without(function, self.text, self.instead)
+        """The code is so in this block. Ends the program with one line if it does not fit."""
+        try:
+            found = getattr(self.owner, self.method)
+            function: Any = found.fget if isinstance(found, property) else found
+            changed: Any = without(function, self.text, self.instead)
+        except (AttributeError, SyntaxError, ValueError) as error:
+            sys.exit(f"the mutation {self.name!r} is to be written anew: {error}")
         with mock.patch.object(self.owner, self.method, changed):
             yield
 
@@ -77,8 +81,8 @@ MUTATIONS = [
     Mutation("a rest that is not sent", Connection, "answer", "said = self._outbox + said"),
     Mutation("listens while it talks", Connection, "_wait_for_next",
              "if self._outbox or (session", "if (session"),
-    Mutation("a stop that cuts off", Delivery, "_look", "if undelivered(self._socket) and not lost:",
-             "if False:"),
+    Mutation("a stop that cuts off", Delivery, "_look",
+             "if undelivered(self._socket) and not lost:", "if False:"),
     Mutation("no pause without descriptors", Listener, "_pause", "self._stop_watching()"),
     Mutation("no room again", Server, "_on_close", "listener.resume()"),
     Mutation("answers made again", Reactor, "turn", "self.to_answer.clear()"),

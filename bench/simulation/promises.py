@@ -4,222 +4,184 @@ Owns the bounds. Looks into the server, where a bound can't be seen from outside
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from collections import deque
+from typing import TYPE_CHECKING, Any, Deque, Iterator, List, Tuple, cast
 
 from metricsd.durable import DurableStore
 from metricsd.durable import store as durable
-from metricsd.durable.opening import open_file
-from metricsd.loop import Connection
 from metricsd.loop.connection import RECEIVE_BYTES
-from metricsd.loop.delivery import Delivery
 from metricsd.loop.listener import ACCEPTS_A_TURN
 from metricsd.protocol import Session
 from metricsd.protocol.outcomes import REPLY_ROOM
 from metricsd.protocol.replies import MAX_REPLY_BYTES
 from metricsd.protocol.rows import PIECE_BYTES
-from metricsd.server import STOP_SECONDS, Server
-from simulation.clients import Client, Feeder
-from simulation.machine import TICK
-from simulation.model import promise
-from simulation.network import Socket
+from metricsd.server import STOP_SECONDS
+from simulation.clients import MOST, Client
+from simulation.model import MIN_TIMESTAMP, Gone, Put, promise
 
 if TYPE_CHECKING:
     from simulation.world import World
 
-MOST = 10**9  # bytes: all of them
+TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that sums are exact
 
 STALLED_TURNS = 24  # in which a client who is owed an answer gets nothing, at most
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
 SPIN_TURNS = 12  # in which somebody is ready, and nothing comes of it, at most
 OUTBOX_BYTES = REPLY_ROOM + MAX_REPLY_BYTES + PIECE_BYTES
 TIMERS = 64  # that are set beside those of clients, at most
+SWEEP_TURNS, SWEEP_SECONDS = 50, 3.0  # after which what is too old is gone: the later of these
 UNSYNCED_SECONDS = 1.0 + 4 * TICK  # until a commit is synced, with everysec
 STOP_MORE_SECONDS = 1.0  # that a stop may take beyond STOP_SECONDS: a turn
 
 
 class Promises:
-    """What is checked after each turn of the loop, and at its ends."""
+    """What is checked after each turn of the loop of one server, and at its end."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self._spins: Dict[Socket, Tuple[int, int]] = {}  # turns, and what had moved before
-        self._commits = 0
+        self._spins = self._moved = self._commits = self._failures = 0
         self._unsynced_since = math.inf  # in seconds
-        self._failures = 0  # of the disk, that the loop knows of by now
-        self._failed = -math.inf  # when it came to know, in seconds
-
-    def started(self) -> None:
-        """A server begins."""
-        self._commits, self._unsynced_since = 0, math.inf
+        self._aged: Deque[Tuple[int, float, Gone]] = deque()  # what is too old, since when
+        self._failed = -math.inf  # when the loop last heard that the disk had failed, in seconds
 
     def synced(self) -> None:
         """The disk has all that has been committed."""
-        self._commits, self._unsynced_since = self._world.commits, math.inf
+        self._commits, self._unsynced_since = self._world.server._store.commits, math.inf
 
-    def may_refuse_since(self, seconds: float) -> bool:
-        """Whether a put that was sent then may have met with a disk that had failed."""
+    def disk_fails(self, seconds: float) -> bool:
+        """Whether what was sent then may have met with a disk that had failed."""
         return self._failed >= seconds - durable.RETRY_SECONDS - TICK
 
-    def turn(self, server: Server) -> None:
+    def may_refuse(self, put: Put, reply: str) -> bool:
+        """Whether there is a reason for an error."""
+        if reply == "error\nstore is full\n":
+            limit = self._world.options["max_points"]
+            return limit is not None and self._world.model.points > limit
+        return reply == "error\nnot stored\n" and self.disk_fails(put.seconds)
+
+    def turn(self) -> None:
         """A turn is over."""
         world = self._world
-        now = world.clock.now
-        self._note_disk(now)
-        excused = self.may_refuse_since(now) or world.thread_is_busy
-        late = now > self._unsynced_since + UNSYNCED_SECONDS
-        promise(excused or not late or world.options.fsync != "everysec", "a sync is late")
+        if isinstance(self._world.server._store, DurableStore):
+            self._check_disk(self._world.server._store)
+        excused = self.disk_fails(world.now) or bool(world.jobs)
         for client in world.clients:
-            if client.eager and client.has_work:
-                world.push(client, MOST)
-                world.read(client, MOST)
-            if not client.left and (client.expected or client.socket.receives):
+            if client.eager:
+                client.push(MOST)
+                client.read(MOST)
+            if not client.left:
                 self._check_client(client, excused)
         promise(world.listening.receives <= ACCEPTS_A_TURN or world.stopping, "too many at once")
         world.listening.receives = 0
-        self._check_bounds(server)
+        self._check_bounds()
         self._note_lines()
-        late = world.stopping and now > world.stopped + STOP_SECONDS + STOP_MORE_SECONDS
+        self._aged.append((world.turns, world.now, (world.model.oldest, world.step)))
+        while (
+            self._aged[0][0] < world.turns - SWEEP_TURNS
+            and self._aged[0][1] < world.now - SWEEP_SECONDS
+        ):
+            world.model.gone = self._aged.popleft()[2]
+        late = world.stopping and world.now > world.stopped + STOP_SECONDS + STOP_MORE_SECONDS
         promise(not late, "a stop does not end")
 
-    def _note_lines(self) -> None:
-        """Lines that have been taken into memory are seen by every get from now on."""
-        world = self._world
-        memory = world.options.fsync is None and world.options.max_points is None
-        for feeder in world.feeders:
-            promise(not feeder.socket.outbound, "a sender of lines is told something")
-        if memory and not world.intake.unfinished and not world.datagrams.waiting:
-            taken = [put for feeder in world.feeders for put in feeder.taken()]
-            for put in taken + world.in_datagrams:
-                world.model.stored(put, world.step)
-            world.in_datagrams.clear()
-
-    def _note_disk(self, now: float) -> None:
-        if self._commits != self._world.commits:
-            self._commits = self._world.commits
-            self._unsynced_since = min(self._unsynced_since, now)
-        if self._failures < self._world.disk.failures:
-            self._failed = now
-            if not self._world.sockets[0].inbound:  # it has been woken, and so it knows
-                self._failures = self._world.disk.failures
-
-    def _check_bounds(self, server: Server) -> None:
-        limit = self._world.options.max_points
-        if limit is not None:
-            store: Any = server._store
-            chunks = store._chunks() if isinstance(store, DurableStore) else ()
-            room = limit - store.points - sum(len(chunk.keys) for chunk in chunks)
-            promise(store.room == room, "there is more or less room than is said")
-        if limit is not None and self._world.report.starts == 1:  # a refused put may turn up later
-            points = store.points
-            promise(points <= limit, "there are more points than may be")
-        longest = self._world.options.max_line_bytes + 1 + RECEIVE_BYTES
-        most = self._world.options.max_connections
-        promise(len(server._connections) <= most, "more are connected than may be")
-        for connection in server._connections:
-            if not isinstance(connection.session, Session):
-                continue
-            promise(len(connection._outbox) <= OUTBOX_BYTES, "more waits to be sent than may")
-            lines = connection.session._lines
-            promise(len(lines._buffer) <= longest, "more of a line is kept than may")
-        self._check_timers(server)
-
-    def _check_timers(self, server: Server) -> None:
-        heap = server._reactor._timers._heap
-        promise(len(heap) <= TIMERS + 2 * len(self._world.sockets), "timers heap up")
-        for _, _, timer in heap:
-            owner = getattr(timer.callback, "__self__", None)
-            closed = isinstance(owner, (Connection, Delivery)) and owner._socket.fileno() < 0
-            promise(not closed, "a timer outlives its socket")
+    def _check_disk(self, store: DurableStore) -> None:
+        now, policy = self._world.now, self._world.options["fsync"]
+        if self._failures != store.commit_failures:
+            self._failures, self._failed = store.commit_failures, now
+            promise(self._failures <= self._world.disk.failures, "a write fails, and not the disk")
+        if self._commits != store.commits:
+            self._commits, self._unsynced_since = store.commits, min(self._unsynced_since, now)
+        late = policy == "everysec" and now > self._unsynced_since + UNSYNCED_SECONDS
+        excused = self.disk_fails(now) or self._world.jobs
+        promise(excused or not late, "a sync is late")
+        if self._world.options["max_points"]:
+            pending = sum(len(chunk.values) for chunk in store._chunks())
+            promise(store.room == store._memory.room - pending, "room is not what it is said to be")
 
     def _check_client(self, client: Client, excused: bool) -> None:
         sock = client.socket
-        # It may send a second time if it was writable, and then its puts were stored.
-        once = sock.receives <= 1 and sock.sends <= 2
-        promise(once or self._world.stopping, "more than one receive or send of a client in a turn")
+        once = sock.receives <= 1 and sock.sends <= 1
+        promise(once or client.feeds or self._world.stopping, "a client is served twice in a turn")
         sock.receives = sock.sends = 0
-        if excused or sock.moved != client.moved or not self._is_owed(client):
-            client.stalled, client.moved = 0, sock.moved
-            return
-        client.stalled += 1
+        waits = not excused and sock.moved == client.moved and self._is_owed(client)
+        client.stalled, client.moved = client.stalled + 1 if waits else 0, sock.moved
         promise(client.stalled <= STALLED_TURNS, f"{client.name} is owed an answer, and starves")
 
     def _is_owed(self, client: Client) -> bool:
         sock = client.socket
-        if self._world.stopping:
-            owed = client.owed and client.answered < client.due
-        else:
-            owed = client.owed or client.unwanted
-        return owed and client.accepted and not sock.closed and not sock.outbound
+        return client.owed and client.accepted and not sock.closed and not sock.outbound
+
+    def _check_bounds(self) -> None:
+        options, server = self._world.options, self._world.server
+        promise(len(server._connections) <= options["max_connections"], "too many are connected")
+        full = options["max_points"] and self._world.server._store.points > options["max_points"]
+        # What was refused for a disk may be there after a start.
+        promise(not full or self._world.starts > 1, "there are more points than may be")
+        for connection in server._connections:
+            if isinstance(connection.session, Session):
+                lines = len(connection.session._lines._buffer)
+                longest = options["max_line_bytes"] + 1 + RECEIVE_BYTES
+                promise(lines <= longest, "more of a line is kept than may")
+                promise(len(connection._outbox) <= OUTBOX_BYTES, "more waits to be sent than may")
+        self._check_timers()
+
+    def _check_timers(self) -> None:
+        heap = self._world.server._reactor._timers._heap
+        promise(len(heap) <= TIMERS + 2 * len(self._world.sockets), "timers heap up")
+        for _, _, timer in heap:
+            sock = getattr(getattr(timer.callback, "__self__", None), "_socket", None)
+            promise(sock is None or sock.fileno() >= 0, "a timer outlives its socket")
+
+    def _note_lines(self) -> None:
+        """Lines that have been stored are seen by every get from now on."""
+        intake = self._world.server.attachments.counters._parts["intake"]
+        refused = intake.refused_full or intake.refused_failed
+        datagrams = self._world.server._listeners["graphite-udp"]
+        if refused or intake.unfinished or intake._open or datagrams._sessions:
+            return
+        for client in self._world.clients:
+            while client.feeds and client.expected and client.expected[0].end <= client.taken:
+                put = cast(Put, client.expected.popleft())
+                self._world.model.stored(put, self._world.step)
 
     def spin(self, ready: List[Any]) -> None:
         """Who is ready again and again is seen to."""
-        world, spins = self._world, self._spins
-        self._spins = {}
-        for key, _ in ready:
-            sock = key.fileobj
-            now = sock.moved
-            if sock is world.listening or sock is world.feeding:  # what one has no room for
-                now = world.listening.moved + world.feeding.moved  # the other one may have taken
-            turns, moved = spins.get(sock, (0, now))
-            self._spins[sock] = (turns + 1 if moved == now else 0), now
-            promise(turns < SPIN_TURNS, "the loop spins: nothing comes of who is ready")
+        moved = sum(sock.moved for sock in self._world.sockets)
+        self._spins = self._spins + 1 if ready and moved == self._moved else 0
+        self._moved = moved
+        promise(self._spins < SPIN_TURNS, "the loop spins: nothing comes of who is ready")
 
     def sleep(self, seconds: float) -> None:
         """The loop has nothing to do for so long."""
-        if seconds > SLEEP_SECONDS and not self._world.thread_is_busy:
+        if seconds > SLEEP_SECONDS and not self._world.jobs:
             for client in self._world.clients:
                 promise(not self._is_owed(client), f"the loop sleeps; {client.name} is owed")
 
-    def found(self, store: Any) -> None:
-        """All that was safe is there after a start."""
-        self._world.age()
-        self._world.model.restart(_points(store), self._world.safe, self._world.step)
-
-    def end(self, server: Server) -> None:
+    def end(self) -> None:
         """The server has ended: all who were owed an answer have it, and nothing is left open."""
         world = self._world
-        self._note_disk(world.clock.now)
+        calm = world.starts == 1 and not world.disk.failures and not world.options["max_points"]
         for client in world.clients:
             if not client.deaf:
-                world.read(client, MOST)
-            gone = (client.socket.reset and client.accepted) or client.socket.refused
-            out = not (client.accepted or world.all_accepted)
-            done = gone or out or client.deaf or isinstance(client, Feeder)
-            promise(done or client.answered >= client.due, f"a stop has cut {client.name} off")
-        listening = [world.listening, world.feeding, world.datagrams]
-        still_open = [sock for sock in [*world.sockets, *listening] if not sock.closed]
+                client.read(MOST)  # what is left
+                client.read(MOST)  # and the end
+            there = client.accepted or world.all_accepted
+            gone = client.socket.reset or client.socket.troubled
+            if calm and client.feeds and there and not gone:
+                for put in client.expected:
+                    if put.end <= client.arrived:
+                        world.model.stored(cast(Put, put), world.step)
+        still_open = [sock for sock in world.sockets if not sock.closed]
         promise(not still_open, "a socket is open")
-        promise(world.selector.closed and not world.selector.get_map(), "a socket is watched")
-        promise(world.thread is None or world.thread.ended, "the thread has not ended")
-        self._check_timers(server)
-        if world.options.fsync is None:
-            self._check_lines(_points(server._store))
-            return
-        world.crash_in, world.disk.fault = -1, None
-        world.safe = world.step
-        database, loaded = open_file(world.disk.path, world.options.fsync, False)
-        self._check_lines(_points(loaded.memory))
-        self.found(loaded.memory)
-        database.close()
-
-    def _check_lines(self, points: Dict[str, Dict[int, float]]) -> None:
-        """If no disk has failed, every line that had come before the stop is there."""
-        world = self._world
-        calm = world.report.starts == 1 and not world.disk.failures
-        for feeder in world.feeders:
-            gone = (feeder.socket.reset and feeder.accepted) or feeder.socket.refused
-            if calm and world.options.max_points is None and not gone:
-                for put in feeder.lines[: feeder.due]:
-                    promise(put.timestamp in points.get(put.key, ()), "a line is lost")
+        promise(world.selector.closed and not world.selector.watched, "a socket is watched")
+        self._check_timers()
 
 
-def _points(store: Any) -> Dict[str, Dict[int, float]]:
-    """All that a store has."""
-    found: Dict[str, Dict[int, float]] = {}
+def rows(store: Any) -> Iterator[str]:
+    """All that a store has, as a get of every key shows it."""
     for key, series in store.items():
-        done = -(2**63) - 1
-        found[key] = {}
+        done = MIN_TIMESTAMP - 1
         while done < series.newest:
-            columns, done = series.after(done)
-            found[key].update(zip(*columns))
-    return found
+            (timestamps, values), done = series.after(done)
+            for timestamp, value in zip(timestamps, values):
+                yield f"{key} {value!r} {timestamp}"

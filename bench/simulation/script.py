@@ -1,23 +1,40 @@
-"""The script: what happens in a run, one action after the other, all of it from one seed.
+"""The script: what may happen, how often, and what that does to the world; all from one seed.
 
-Owns how often what happens. An action has a number of its own, from which its details come, so that
-the rest of a script stays the same when some of it is taken out. Does not play it: world.py does.
+Owns the actions. An action has a number of its own, from which its details come, so that the rest
+of a script stays the same when some of it is taken out. Does not know what has to come of them.
 """
 
-from typing import Callable, List, NamedTuple, Optional
+import errno
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Tuple
 
+from simulation.clients import BULK_PUTS, KEYS, LONG_KEY, MOST, ROOMS, Client
 from simulation.dice import Dice
+from simulation.network import Socket
+
+if TYPE_CHECKING:
+    from simulation.world import World
 
 STEPS = 300
 
-# How often something happens, beside the turns of the loop. A run leaves out some of it, so that
-# what is left meets more often.
-OFTEN = {"turn": 90, "ask": 40, "read": 16, "connect": 8}
-SOMETIMES = {
-    "push": 12, "work": 24, "time": 10, "bulk": 3, "end": 2, "leave": 2, "not ready": 3, "kill": 2,
-    "power cut": 2, "disk full": 3, "sync fails": 4, "descriptors": 2, "refuse": 1, "gone": 1,
-    "crowd": 1, "stop": 1, "no select": 1, "datagram": 4,
-}  # fmt: skip
+# What servers are like: options of the command line, and constants that are smaller here.
+OPTIONS: Dict[str, List[Any]] = {
+    "fsync": [None, None, "always", "always", "everysec", "never"],  # None: memory
+    "max_points": [None, None, None, 30],
+    "max_connections": [20000, 20000, 4],
+    "max_line_bytes": [64 * 1024, 120],
+    "idle_timeout": [None, None, 1.0, 5.0],
+    "retention": [None, None, None, 30.0],
+    "LOG_BYTES": [8 * 1024 * 1024, 2000, 4000],
+    "WAL_PAGES": [1024, 16],
+    "CHUNK_PUTS": [2000, 4],
+    "STEP_ROWS": [256, 2],
+}
+
+ASKED = [1, 1, 1, 2, 5, 20]  # requests at a time
+PIECES = [1, 7, 40, 1000]  # bytes that go at a time
+PAUSES = [0.001, 0.01, 0.1, 0.6, 2.0, 11.0, 61.0]  # seconds that pass at a time
+CALLS = [1, 2, 4, 10, 31]  # system calls after which the thread goes on, or the process ends
+CROWD, FEW = 100, 3  # clients who come at once; a turn accepts 64
 
 
 class Action(NamedTuple):
@@ -27,63 +44,121 @@ class Action(NamedTuple):
     number: int
 
 
-class Options(NamedTuple):
-    """What kind of server it is, and what its limits are."""
-
-    fsync: Optional[str]  # None: memory
-    max_points: Optional[int]
-    max_connections: int
-    max_line_bytes: int
-    idle_timeout: Optional[float]
-    retention: Optional[float]
-    log_bytes: int
-    wal_pages: int
-    chunk_puts: int
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in zip(self._fields, self))
-
-
 class Script(NamedTuple):
     """All of a run."""
 
-    options: Options
+    options: Dict[str, Any]
     actions: List[Action]
 
 
-def write(seed: int, steps: int = STEPS) -> Script:
+def come(world: "World", dice: Dice, count: int) -> None:
+    """So many connect, and ask at once if there are several."""
+    for _ in range(0 if world.listening.closed else count):
+        feeds = dice.one_in(6)
+        client = Client(world, Socket(world.call, dice.pick(ROOMS)), feeds, dice)
+        world.clients.append(client)
+        (world.feeding if feeds else world.listening).backlog.append(client.socket)
+        if count > 1:
+            ask(world, client, dice, dice.pick(ASKED))
+
+
+def ask(world: "World", client: Client, dice: Dice, count: int) -> None:
+    """A client asks, unless it has asked much already, and sends some of it."""
+    if len(client.expected) < BULK_PUTS:
+        client.ask(dice, count)
+        client.push(MOST if client.eager else dice.pick([0, 3, 50, MOST]))
+
+
+def _read(world: "World", client: Client, dice: Dice) -> None:
+    if not client.deaf:
+        client.read(dice.pick([*PIECES, MOST]))
+
+
+def _work(world: "World", dice: Dice) -> None:
+    world.work_in = dice.pick([0, *CALLS])
+    if not world.work_in:
+        world.work()
+
+
+def _time(world: "World", dice: Dice) -> None:
+    if not world.stopping:
+        world.pass_time(dice.pick(PAUSES))
+
+
+def _drop(world: "World", dice: Dice) -> None:
+    if not world.stopping:
+        key = dice.pick([*KEYS, LONG_KEY])
+        world.server._reactor.post(lambda: world.drop(key))
+
+
+def _crash(world: "World", dice: Dice, power_cut: bool) -> None:
+    if world.options["fsync"] and not world.crash_in and not world.stopping:
+        world.power_cut, world.crash_in, world.luck = power_cut, dice.pick(CALLS), dice
+
+
+def _stop(world: "World", dice: Dice) -> None:
+    if dice.one_in(4) and not world.stopping:
+        come(world, dice, dice.pick([0, CROWD]))  # more than are accepted in a turn
+        world.stop()
+
+
+# How often something happens, beside the turns of the loop, and what it does; of some things a run
+# leaves out some, so that what is left meets more often.
+OFTEN = {"turn": 90, "ask": 40, "read": 16, "connect": 8}
+OF_CLIENTS: Dict[str, Tuple[int, Callable[["World", Client, Dice], None]]] = {
+    "ask": (0, lambda world, client, dice: ask(world, client, dice, dice.pick(ASKED))),
+    "bulk": (3, lambda world, client, dice: ask(world, client, dice, BULK_PUTS)),
+    "push": (12, lambda world, client, dice: client.push(dice.pick(PIECES))),
+    "read": (0, _read),
+    "end": (2, lambda world, client, dice: client.end()),
+    "leave": (2, lambda world, client, dice: client.leave()),
+}
+OF_THE_WORLD: Dict[str, Tuple[int, Callable[["World", Dice], None]]] = {
+    "connect": (0, lambda world, dice: come(world, dice, 1)),
+    "crowd": (1, lambda world, dice: come(world, dice, CROWD if dice.one_in(4) else FEW)),
+    "work": (24, _work),
+    "time": (10, _time),
+    "drop": (3, _drop),
+    "kill": (2, lambda world, dice: _crash(world, dice, False)),
+    "power cut": (2, lambda world, dice: _crash(world, dice, True)),
+    "stop": (1, _stop),
+}
+FAULTS: Dict[str, Tuple[int, str, int, int]] = {  # of which call, with which error, how many times
+    "not ready": (3, "recv", errno.EAGAIN, 1),
+    "not writable": (2, "send", errno.EAGAIN, 1),
+    "gone": (1, "accept", errno.ECONNABORTED, 1),
+    "descriptors": (2, "accept", errno.EMFILE, 40),
+    "not watched": (1, "watch", errno.ENOSPC, 1),
+    "no select": (1, "select", errno.EBADF, 1),
+    "disk fails": (7, "disk", errno.EIO, 1),
+}
+
+
+def act(world: "World", action: Action) -> None:
+    """Do it."""
+    kind, dice = action.kind, Dice(action.number)
+    if kind in OF_THE_WORLD:
+        OF_THE_WORLD[kind][1](world, dice)
+    elif kind in FAULTS:
+        _, call, code, times = FAULTS[kind]
+        if call != "select" or not world.options["idle_timeout"]:  # who is not heard is not idle
+            world.faults[call], world.luck = [code] * times, dice
+            world.all_accepted &= call not in ("accept", "watch")
+    else:
+        there = [client for client in world.clients if not client.left]
+        if kind not in ("ask", "bulk"):
+            there = [client for client in there if client.socket is not world.datagrams]
+        if there:
+            OF_CLIENTS[kind][1](world, dice.pick(there), dice)
+
+
+def write(seed: int) -> Script:
     """The script of a seed."""
     dice = Dice(seed)
-    options = Options(
-        fsync=dice.choice([None, None, "always", "always", "everysec", "never"]),
-        max_points=dice.choice([None, None, None, 30]),
-        max_connections=dice.choice([20000, 20000, 4]),
-        max_line_bytes=dice.choice([64 * 1024, 120]),
-        idle_timeout=dice.choice([None, None, 1.0, 5.0]),
-        retention=dice.choice([None, None, None, 30.0]),
-        log_bytes=dice.choice([8 * 1024 * 1024, 2000, 4000]),
-        wal_pages=dice.choice([1024, 16]),
-        chunk_puts=dice.choice([2000, 4]),
-    )
+    options = {name: dice.pick(values) for name, values in OPTIONS.items()}
     bag = [kind for kind, times in OFTEN.items() for _ in range(times * (1 + dice.below(3)))]
-    for kind, times in SOMETIMES.items():
+    table: Dict[str, Any] = {**OF_CLIENTS, **OF_THE_WORLD, **FAULTS}
+    for kind, (times, *_) in table.items():
         bag += [kind] * (times * dice.below(3))
-    actions = [Action("connect", dice.number())]
-    actions += [Action(dice.choice(bag), dice.number()) for _ in range(steps - 1)]
-    return Script(options, actions)
-
-
-def shrink(script: Script, fails: Callable[[Script], bool]) -> Script:
-    """The shortest script found that still fails: parts are taken out, large ones first."""
-    actions = script.actions
-    size = len(actions) // 2
-    while size:
-        start = 0
-        while start < len(actions):
-            fewer = actions[:start] + actions[start + size :]
-            if fails(Script(script.options, fewer)):
-                actions = fewer
-            else:
-                start += size
-        size //= 2
-    return Script(script.options, actions)
+    kinds = ["connect"] + [dice.pick(bag) for _ in range(STEPS - 1)]
+    return Script(options, [Action(kind, dice.below(2**31)) for kind in kinds])

@@ -6,12 +6,12 @@ happens.
 
 from typing import Any, Dict, NamedTuple, TextIO
 
+from metricsd.loop import Connection, Reactor
 from metricsd.walkthrough import acts
 from metricsd.walkthrough.captions import CAPTIONS, RECEIVE, SELECT, Caption
 from metricsd.walkthrough.recording import Lanes, Recording
 from metricsd.watch import Trace, observed
 from metricsd.watch.steps import TimerDue
-from simulation.world import Teller
 
 # What the world does, in words; what is not here is told by what clients and the server do.
 TOLD = {
@@ -20,9 +20,11 @@ TOLD = {
     "kill": "Soon the process ends, as after SIGKILL: after a few more system calls.",
     "power cut": "Soon the power fails, and with it goes what has not been synced.",
     "disk full": "The disk has only some bytes left, for the next write.",
-    "sync fails": "The disk will fail to sync.",
+    "disk fails": "The disk will fail to sync.",
     "descriptors": "There is no descriptor left for a new client, or there is one again.",
-    "refuse": "The selector will refuse the next socket.",
+    "not watched": "The selector will refuse the next socket.",
+    "not writable": "A client's socket will not take what is sent to it, once.",
+    "drop": "A key is dropped with all its points.",
     "gone": "A client will be gone before it is accepted.",
     "no select": "The next select will fail.",
     "the process is gone": "It is started again on the files that are left.",
@@ -30,6 +32,20 @@ TOLD = {
 }
 FRAMES = 500  # of a page at most; more make it large and slow
 BROKEN = "a promise is broken"
+
+
+class Teller:
+    """Whom to tell what happens; this one tells nobody."""
+
+    def parts(self) -> Dict[str, Any]:
+        """What a server is made of, beside what is handed in."""
+        return {"reactor": Reactor, "connection": Connection}
+
+    def act(self, kind: str, client: str = "", data: bytes = b"") -> None:
+        """Something happens outside of the server."""
+
+
+NOBODY = Teller()
 
 
 class Traced(Teller):

@@ -284,6 +284,7 @@ class DurableStore(Store):
         keys, timestamps = chunk.keys[:SLICE_PUTS], chunk.timestamps[:SLICE_PUTS]
         if chunk.drops:
             self._memory.drop(keys, self._saved.lose)
+            self._new = None  # a put that waits may not overwrite any more, but be a new point
             keys, taken = [], len(keys)
         else:
             taken, _ = self._memory.put_many(keys, chunk.values, timestamps)

@@ -132,8 +132,8 @@ class Connection:
     def _on_answered(self) -> None:
         """First phase of a turn: what the session was waiting for has come."""
         self._waiting = False
-        if self._socket.fileno() < 0:
-            return  # the client has left meanwhile
+        if self._outbox or self._socket.fileno() < 0:
+            return  # the rest of a reply goes first; or the client has left meanwhile
         try:
             if self._watch.callback is None:
                 self._watch = self._reactor.watch(self._socket, READ, self._on_readable)
