@@ -13,9 +13,13 @@ from urllib.parse import quote
 from metricsd.durable.checkpoint import Saved, Step
 from metricsd.durable.tables import TABLES, About, Chunk, Row, log_bytes, log_row, with_checksum
 
+# In a page. With 4 KiB, as SQLite has it, commits write twice as many pages, which takes 5 to 10 %
+# more of the processor.
+PAGE_BYTES = 8192
+
 # Pages of the WAL from which a commit also brings it into the database, so that the next one begins
 # it anew: 4 MiB. As nobody else writes, it comes to its end each time unless somebody reads.
-WAL_PAGES = 1024
+WAL_PAGES = 512
 
 # Seconds that are waited for another program that has locked the file, such as sqlite3 itself.
 LOCK_SECONDS = 1.0
@@ -40,6 +44,7 @@ def create(path: str, about: About) -> None:
     """Make a new file with empty tables. Raises OSError if there is one, sqlite3.Error."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     with contextlib.closing(connect(path, "mode=rw")) as connection:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = FULL")  # a commit gives back what it leaves free
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

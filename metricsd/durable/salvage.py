@@ -10,14 +10,13 @@ import shutil
 from typing import Callable, List
 
 from metricsd.durable.checkpoint import Saved, checkpoint
-from metricsd.durable.database import Database, connect, create
+from metricsd.durable.database import PAGE_BYTES, Database, connect, create
 from metricsd.durable.reading import Reader
 from metricsd.durable.tables import About, Refused
 from metricsd.durable.wal import Wal
 
-# Of the database, as SQLite makes it here. Its first page is the same in every file, but for these.
-PAGE_BYTES = 4096
-SIZE_PLACE = 28  # in bytes: the number of pages
+# Where the first page, which is the same in every file but for this, has the number of pages.
+SIZE_PLACE = 28
 
 
 def salvage(path: str, fsync: str) -> List[str]:
@@ -82,15 +81,20 @@ def sync_folder(path: str) -> None:
 
 
 def _make_image(path: str, image: str, sound: str) -> None:
-    """Copy a database, with all that is whole in its WAL, and the first page of a sound one."""
+    """Copy a database, with all that is whole in its WAL, and the first page of a sound one.
+
+    What has been cut off is zeros, as SQLite reads no table while the first page of one is missing.
+    """
     os.close(os.open(image, os.O_CREAT | os.O_EXCL, 0o600))
     shutil.copyfile(path, image)
     with open(image, "r+b") as file, open(sound, "rb") as other:
         for page, data in Wal(path).whole_pages():
             file.seek((page - 1) * len(data))
             file.write(data)
-        pages = file.seek(0, os.SEEK_END) // PAGE_BYTES
         first = bytearray(other.read(PAGE_BYTES))
+        size = max(file.seek(0, os.SEEK_END), other.seek(0, os.SEEK_END))
+        pages = -(-size // PAGE_BYTES)
+        file.truncate(pages * PAGE_BYTES)
         first[SIZE_PLACE : SIZE_PLACE + 4] = pages.to_bytes(4, "big")
         file.seek(0)
         file.write(first)
