@@ -26,8 +26,8 @@ PARTS = BUCKET_SECONDS // PART_SECONDS
 PACK_FIELDS = 440
 
 # Points that a front adds to a bucket from one attempt to the next. With two fronts there are never
-# more than 512 fields before one of them has packed it; with more, or where many come at once,
-# there is a table for a moment.
+# more than 512 fields before one of them has packed it; with more, where many come at once, or
+# while the shard fails, there is a table until the next attempt.
 PACK_EVERY = 32
 
 # All the names are told, so that a shard refuses while some of them are on their way to another.
