@@ -339,3 +339,18 @@ def test_the_short_way_to_wait_tells_what_the_plain_one_tells() -> None:
             found = {key.fileobj: (key, events) for key, events in quick.select(0)}
             assert found == {key.fileobj: (key, events) for key, events in plain.select(0)}
             assert dict(quick.get_map()) == {key.fileobj: key for key in plain.get_map().values()}
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="epoll is Linux's")
+def test_what_only_the_system_knows_of_is_not_ready() -> None:
+    with contextlib.ExitStack() as stack:
+        selector = EpollSelector()
+        stack.callback(selector.close)
+        socks = [sock for _ in range(2) for sock in map(stack.enter_context, socket.socketpair())]
+        for ours, theirs in zip(socks[::2], socks[1::2]):
+            selector.register(ours, READ)
+            theirs.send(b"x")
+        assert {key.fileobj for key, _ in selector.select(0)} == {socks[0], socks[2]}
+        del selector._if_ready[socks[0].fileno()]
+        looks = [selector.select(0) for _ in range(4)]  # at so many sockets as it knows of, in turn
+        assert {key.fileobj for ready in looks for key, _ in ready} == {socks[2]}

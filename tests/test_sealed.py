@@ -7,7 +7,7 @@ from typing import Callable, Dict, List, Tuple
 
 import pytest
 
-from metricsd.store.columns import MAX_TIMESTAMP, MIN_TIMESTAMP
+from metricsd.store.columns import INT64, MAX_TIMESTAMP, MIN_TIMESTAMP
 from metricsd.store.sealed import (
     SCALES,
     _pack_regular,
@@ -49,7 +49,7 @@ def check(timestamps: List[int], values: "array[float]") -> bytes:
     opened = unseal(sealed)
     assert opened[0] == columns[0]
     assert opened[1].tobytes() == values.tobytes()  # 0.0 == -0.0, but not in bits
-    assert opened[0].typecode == "q" and opened[1].typecode == "d"
+    assert opened[0].typecode == INT64 and opened[1].typecode == "d"
     assert list(unseal_timestamps(sealed)) == timestamps
     assert array("d", unseal_values(sealed)).tobytes() == values.tobytes()
     assert sealed_points(sealed) == len(timestamps)

@@ -32,7 +32,7 @@ class Turns:
         for client, arrival in arrivals.items():
             self.sessions[client].receive(arrival)
             self.received += len(arrival)
-        joined = set(self.dispatcher.batch.arrivals.values())
+        joined = set(self.dispatcher.batch.arrivals)
         before = [arrival for arrival in arrivals.values() if arrival not in joined]
         self.dispatcher.batch.run()
         replies = {client: self.sessions[client].replies() for client in arrivals}

@@ -90,8 +90,8 @@ def a_mistake() -> str:
 def main() -> None:
     """Show it with and without."""
     say("all arrivals of a turn as one block", *table())
-    at_once = "self._batch.arrivals[self] = data; self._batch.run()"
-    alone = without(Session.receive, "self._batch.arrivals[self] = data", at_once)
+    at_once = "self._batch.arrivals.append(data); self._batch.run()"
+    alone = without(Session.receive, "self._batch.arrivals.append(data)", at_once)
     with mock.patch.object(Session, "receive", alone):
         say("without: each arrival by itself", *table())
     say("as one block, and one of 48 puts is wrong", a_mistake())

@@ -137,12 +137,10 @@ class Connection:
         try:
             if self._watch.callback is None:
                 self._watch = self._reactor.watch(self._socket, READ, self._on_readable)
-            if self.session.unfinished:
-                self.session.go_on()
         except Exception as error:
             self._fail(error)
-            return
-        self._reactor.to_answer.append(self)
+        else:
+            self._on_writable()
 
     def answer(self) -> None:
         """Last phase: send once, and decide what to wait for."""

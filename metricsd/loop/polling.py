@@ -59,7 +59,11 @@ class EpollSelector(selectors.BaseSelector):
         seconds = -1 if timeout is None else math.ceil(max(timeout, 0) * 1000) / 1000
         found = self._if_ready
         most = max(len(found), 1)
-        return [found[fd] for fd, _ in self._epoll.poll(seconds, most) if fd in found]
+        ready = self._epoll.poll(seconds, most)
+        try:
+            return [found[fd] for fd, _ in ready]
+        except KeyError:  # one is watched no more, and the system has refused to forget it
+            return [found[fd] for fd, _ in ready if fd in found]
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         """What is watched, each socket with what was said of it."""

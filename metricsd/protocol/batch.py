@@ -4,7 +4,7 @@ Owns one short cut, with the same result as line by line. Does not know any othe
 that is not all plain puts is left alone, to be run line by line.
 """
 
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from metricsd.protocol.counts import Counts
 from metricsd.protocol.points import to_numbers
@@ -21,7 +21,7 @@ BLOCK_BYTES = 16 * 1024
 
 # Bytes of several clients' puts in a block at most. A few dozen puts have most of the gain; where
 # each client sends more than that, a block of one client's is cheaper: nobody counts whose is what.
-SHARED_BYTES = 4 * 1024
+SHARED_BYTES = 8 * 1024
 
 PUT_START = b"put "  # of every line that goes the short way
 
@@ -82,13 +82,14 @@ class TurnBatch:
     def __init__(self, store: Store, counts: Counts) -> None:
         self._points = store
         self._counts = counts
-        self.arrivals: Dict[Putter, bytes] = {}  # whole lines, by whose they are
+        self.putters: List[Putter] = []  # each once
+        self.arrivals: List[bytes] = []  # whole lines, of each in turn
 
     def run(self) -> None:
         """Store what has been gathered."""
-        if self.arrivals:
-            putters, arrivals = list(self.arrivals), list(self.arrivals.values())
-            self.arrivals.clear()
+        if self.putters:
+            putters, arrivals = self.putters, self.arrivals
+            self.putters, self.arrivals = [], []
             self._store(putters, arrivals)
 
     def _store(self, putters: List[Putter], arrivals: List[bytes]) -> None:

@@ -7,6 +7,8 @@ import struct
 import sys
 from typing import Iterable, List, Tuple
 
+from metricsd.store import INT64
+
 # int() takes the square of the length for a number in text. Since Python 3.11, and in later
 # releases of 3.7 to 3.10, it refuses more than this by itself.
 MAX_TIMESTAMP_DIGITS = 4300
@@ -30,7 +32,7 @@ def to_numbers(values: Iterable[str], timestamps: Iterable[str]) -> Tuple[List[f
     numbers = list(map(float, values))
     seconds = list(map(_int, timestamps))
     try:
-        struct.pack(f"{len(seconds)}q", *seconds)  # min() and max() take four times as long
+        struct.pack(f"{len(seconds)}{INT64}", *seconds)  # min() and max() take four times as long
     except struct.error:
         raise ValueError("a timestamp is beyond 64 bits") from None
     return numbers, seconds

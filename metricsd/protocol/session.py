@@ -64,7 +64,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether nothing is pending: no reply to make, no line begun."""
-        pending = self.unfinished or self.said or self._outcomes or self in self._batch.arrivals
+        pending = self.unfinished or self.said or self._outcomes or self in self._batch.putters
         return not (pending or self._lines.inside_line)
 
     def receive(self, data: bytes, more_waiting: bool = False) -> None:
@@ -74,7 +74,8 @@ class Session:
             return
         self.quiet = False
         if data[0] == P:
-            self._batch.arrivals[self] = data  # the usual arrival: whole lines of puts
+            self._batch.putters.append(self)
+            self._batch.arrivals.append(data)  # the usual arrival: whole lines of puts
         else:
             self.run_alone(data)
 
@@ -124,7 +125,7 @@ class Session:
 
     def _finish_short_way(self) -> None:
         """Run what has been gathered, and keep the reply: something else comes behind it."""
-        if self in self._batch.arrivals:
+        if self._batch.putters:
             self._batch.run()
         if self.said:
             self._counts.bytes_out -= known_bytes(self.said)  # with the others they count again
@@ -156,9 +157,10 @@ class Session:
                 said = said.said()
                 self._counts.bytes_out += len(said)
                 self.waiting = not said
-            if said:
-                self.said = b""
-                self.quiet = True
+                if not said:
+                    return said
+            self.said = b""
+            self.quiet = True
             return said
         self._finish_short_way()
         if self._failure is not None:

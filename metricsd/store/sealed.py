@@ -19,7 +19,7 @@ from itertools import accumulate
 from sys import byteorder
 from typing import List, Optional, Sequence, Tuple, TypeVar
 
-from metricsd.store.columns import Columns, empty_columns
+from metricsd.store.columns import INT64, Columns, empty_columns
 
 NUMBER_BYTES = 8
 
@@ -81,8 +81,8 @@ def unseal(sealed: bytes) -> Columns:
     if not sealed:
         return empty_columns()
     timestamps = unseal_timestamps(sealed)
-    packed = struct.pack(f"{len(timestamps)}q", *timestamps)
-    return array("q", packed), array("d", _floats(unseal_values(sealed)))
+    packed = struct.pack(f"{len(timestamps)}{INT64}", *timestamps)
+    return array(INT64, packed), array("d", _floats(unseal_values(sealed)))
 
 
 def unseal_timestamps(sealed: bytes) -> Sequence[int]:
@@ -95,7 +95,7 @@ def unseal_timestamps(sealed: bytes) -> Sequence[int]:
     if steps and not rough and not smooth and count > 1:
         first, step = REGULAR.unpack_from(packed, COLUMN.size)
         return range(first, first + step * count, step)
-    return array("q", _unpack(packed, count))
+    return array(INT64, _unpack(packed, count))
 
 
 def unseal_values(sealed: bytes) -> Sequence[float]:

@@ -4,12 +4,11 @@ Owns the newest points, in columns, and passes older ones on to be sealed. Does 
 nor how a row is written.
 """
 
-from array import array
 from bisect import bisect_left, bisect_right
 from typing import Optional, Tuple
 
 from metricsd.store.archive import BLOCK_POINTS, MAX_BLOCK_POINTS, Archive
-from metricsd.store.columns import MIN_TIMESTAMP, Points, has_point, put_point
+from metricsd.store.columns import MIN_TIMESTAMP, Points, empty_columns, has_point, put_point
 
 
 class Series:
@@ -26,8 +25,7 @@ class Series:
         """Begin a series whose first ``full`` points make the first block."""
         self.number = number  # tells it from all others, and grows in the order of the first puts
         self._full = full
-        self._timestamps = array("q")
-        self._values = array("d")
+        self._timestamps, self._values = empty_columns()
         self._archive: Optional[Archive] = None  # all that comes before these
         self.changes = 0  # to points that were there, or between them; growing is none
         self.newest = MIN_TIMESTAMP - 1  # the largest timestamp ever put
