@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from metricsd.durable import FileError, database, store
+from metricsd.durable import FileError, database, gathering, store
 from metricsd.store import StoreError
 from tests.durable_script import Held, Script, copied, killed, loaded, same, small
 
@@ -82,7 +82,7 @@ def test_who_puts_while_a_commit_is_under_way_is_in_the_next_one(path: Path) -> 
 
 def test_a_commit_waits_for_who_was_told_of_the_last_one(path: Path) -> None:
     with Held(path) as held:
-        with mock.patch.object(store, "WAIT_SECONDS", 20.0):
+        with mock.patch.object(gathering, "WAIT_SECONDS", 20.0):
             held.put_safely(("a", 1.0, 1), ("b", 1.0, 1))
             first = held.put(("a", 1.0, 2))
             for _ in range(5):
@@ -91,8 +91,10 @@ def test_a_commit_waits_for_who_was_told_of_the_last_one(path: Path) -> None:
             held.until_settled(first, second)
         assert held.store.commits == 2
         held.put_safely(("a", 1.0, 3))  # alone: nobody is waited for without end
-        held.put_safely(("a", 1.0, 4))
-        assert held.store.commits == 4
+        with mock.patch.object(gathering, "WAIT_SECONDS", 60.0):  # nor soon again
+            held.put_safely(("a", 1.0, 4), ("b", 1.0, 4))
+            held.put_safely(("a", 1.0, 5))
+        assert held.store.commits == 5
 
 
 def test_a_disk_that_hangs_holds_up_nothing_else(path: Path) -> None:

@@ -14,6 +14,7 @@ from removal import without
 from metricsd.durable import store
 from metricsd.durable.checkpoint import Saved
 from metricsd.durable.database import Database
+from metricsd.durable.gathering import Gathering
 from metricsd.durable.reading import Reader
 from metricsd.durable.store import DurableStore
 from metricsd.durable.wal import Wal
@@ -105,7 +106,7 @@ MUTATIONS = [
     Mutation("a pending put that is seen", DurableStore, "put_many",
              "self._pending += len(keys)",
              "self._pending += len(keys); self._memory.put_many(keys, values, timestamps)"),
-    Mutation("a commit that waits for nobody", DurableStore, "_commit_soon",
+    Mutation("a commit that waits for nobody", Gathering, "is_early",
              "self._reactor.call_later(WAIT_SECONDS, _nothing)"),
     Mutation("no sync each second", DurableStore, "_commit",
              "self._sync = Task(self._reactor, self._sync_soon(), self._worker)"),

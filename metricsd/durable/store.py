@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Callable, Deque, Iterator, List, Optional, Set, Tuple
 
 from metricsd.durable.checkpoint import checkpoint
+from metricsd.durable.gathering import Gathering
 from metricsd.durable.opening import open_file
 from metricsd.durable.tables import Chunk, FileError
 from metricsd.loop import REPEATS, Reactor, Steps, Task, Worker
@@ -25,9 +26,6 @@ WAIT_FROM = 0.875
 # Puts in a row of the log, and so in a commit, at most: some 100 KiB, as one of these takes as long
 # as ten turns, whatever is in it.
 CHUNK_PUTS = 5000
-
-# Seconds for which a commit waits at most for more puts.
-WAIT_SECONDS = 0.001
 
 # Seconds that the loop spends at a time on storing what has been written, and the puts after which
 # it looks at the clock. With the slice of a checkpoint in the same turn it is a millisecond.
@@ -81,8 +79,7 @@ class DurableStore(Store):
         self._waiting: Deque[Chunk] = deque()  # for their commit
         self._chunk: Optional[Chunk] = None  # the last of these, for more puts
         self._pending = 0  # puts in all these
-        self._expected = 0  # puts in the next commit, if all who were told of the last put again
-        self._wait_until: Optional[float] = None  # for these
+        self._gathering = Gathering(reactor)
         self._new: Optional[Set[Tuple[str, int]]] = None  # points in these, if it matters
         self._refusal = StoreError("not stored")
         self._refused = Receipt()
@@ -229,18 +226,10 @@ class DurableStore(Store):
             self._checkpoint = Task(self._reactor, self._save(), self._worker)
 
     def _commit_soon(self) -> None:
-        """Begin a commit when all are back who were told of the last one, or after WAIT_SECONDS.
-
-        A commit costs as much as some ten turns, so all who are about to put should be in it.
-        """
+        """Begin a commit, unless somebody is about to put who should be in it."""
         chunk = self._waiting[0]
-        if chunk is self._chunk and self._pending < self._expected:
-            if self._wait_until is None:
-                self._wait_until = self._reactor.now + WAIT_SECONDS
-                self._reactor.call_later(WAIT_SECONDS, _nothing)
-            if self._reactor.now < self._wait_until:
-                return
-        self._wait_until = None
+        if chunk is self._chunk and self._gathering.is_early(self.puts, self._pending):
+            return
         self._writing.append(self._waiting.popleft())
         if not self._waiting:
             self._chunk = None
@@ -256,7 +245,7 @@ class DurableStore(Store):
             self._fail(error)
             return
         self._written.append(self._writing.popleft())
-        self._expected = self._pending
+        self._gathering.committed(self._pending)
         self.log_bytes += chunk.size
         self.commits += 1
         self.commit_seconds += time.perf_counter() - began
@@ -304,12 +293,12 @@ class DurableStore(Store):
         self._refused_until = self._reactor.now + RETRY_SECONDS
         logger.error("%s: puts are refused: %s", self.path, error, extra=REPEATS)
         self._chunk = self._new = None
-        self._expected = 0
         refused, self._waiting = self._waiting, deque()
         for chunk in refused:
             self._pending -= len(chunk.values)
             self.refused_puts += len(chunk.values)
             chunk.receipt.settle(self._refusal)
+        self._gathering.committed(0)  # nobody is expected
 
     def _sync_soon(self) -> Steps:
         """For everysec: sync what has been committed, and try until that is done."""
