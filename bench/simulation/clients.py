@@ -25,6 +25,7 @@ BULK_PUTS = 260  # of this key; more than make a block, 240
 BAD_LINES = [
     b"GET cpu", b"get", b"get a b", b"put", b"put cpu 1", b"put cpu x 1", b"put cpu 1 1.5",
     b"put cpu 1 1 1", b"put cpu 1 1 put", b"put 1 1", b"put \xff 1 1", b"*", b"got " + b"x" * 300,
+    b"got " + b"x" * 40_000,
 ]  # fmt: skip
 STRANGE = b"POST /metrics HTTP/1.1"  # ends a session that begins with it
 MORE = b"\nput cpu 1 1" * 2000  # which follows it, and is not run
@@ -47,7 +48,8 @@ class Client:
         self.ended = self.left = self.over = self.accepted = False
         self.answered = 0
         self.arrived = 0  # bytes, before the server was stopped
-        self.stalled = self.moved = 0  # turns in which nothing has moved for it
+        self.stalled = self.idle = 0  # turns for which it waits, and for which it says nothing
+        self.moved = 0
         self.active = 0.0  # when it last sent something, in seconds
         self._room = MOST if isinstance(sock, Datagrams) else dice.pick(ROOMS)
         self.outbox = bytearray()  # that is to be sent
@@ -102,6 +104,7 @@ class Client:
         self.expected.append(Request(*here))
         line = dice.pick(BAD_LINES) if kind < 39 else STRANGE
         self.over = first and line is STRANGE
+        self.eager |= self.over and not self.deaf  # or else it is not waited for
         return line + dice.pick([b"", MORE]) if self.over else line
 
     def _timestamp(self, dice: Dice, number: int, new: bool) -> int:

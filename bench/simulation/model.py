@@ -38,7 +38,7 @@ class Get(Request):
     """A get of a key, or of every key."""
 
     key = EVERY_KEY
-    gone: Gone = MIN_TIMESTAMP, 0
+    gone: Gone = (MIN_TIMESTAMP, 0)
 
 
 class Put(Request):
@@ -80,7 +80,7 @@ class Model:
         self._reordered = 0  # the step in which a key was last dropped
         self.points = 0  # that there would be if no put had been refused
         self.oldest = MIN_TIMESTAMP  # points before this timestamp may have been dropped
-        self.gone: Gone = MIN_TIMESTAMP, 0
+        self.gone: Gone = (MIN_TIMESTAMP, 0)
 
     def add(self, put: Put) -> None:
         """A client puts."""

@@ -11,6 +11,7 @@ from unittest import mock
 
 from removal import without
 
+from metricsd import upkeep
 from metricsd.durable import store
 from metricsd.durable.checkpoint import Saved
 from metricsd.durable.database import Database
@@ -18,17 +19,18 @@ from metricsd.durable.gathering import Gathering
 from metricsd.durable.reading import Reader
 from metricsd.durable.store import DurableStore
 from metricsd.durable.wal import Wal
-from metricsd.graphite import DatagramFeed, Intake
-from metricsd.loop import Connection, Listener, Reactor, Watch
+from metricsd.graphite import DatagramFeed, Feed, Intake
+from metricsd.loop import Connection, Listener, Reactor, Watch, Worker
 from metricsd.loop.delivery import Delivery
 from metricsd.loop.timers import Timers
 from metricsd.loop.waker import Waker
-from metricsd.protocol import Session
+from metricsd.protocol import Session, batch
 from metricsd.protocol.batch import TurnBatch
 from metricsd.protocol.lines import LineBuffer
 from metricsd.protocol.outcomes import Outcomes
+from metricsd.protocol.replies import KeptReplies
 from metricsd.server import Server
-from metricsd.store import Memory
+from metricsd.store import Memory, Series, dropping
 
 
 class Mutation(NamedTuple):
@@ -152,7 +154,53 @@ MUTATIONS = [
     Mutation("lines dropped behind a bad one", Intake, "run", "self._blocks.append((block, now))"),
     Mutation("a datagram without its end", DatagramFeed, "receive", 'else data + b"\\n"',
              "else data"),
-    # What the first runs found in the server itself, done again.
+    # Those of a third look, each of another kind.
+    Mutation("once a turn only if somebody is ready", Reactor, "turn",
+             "for callback in self.once_a_turn:",
+             "for callback in self.once_a_turn if ready else ():"),
+    Mutation("an interest that is not noted", Watch, "change", "self.events = events"),
+    Mutation("a failure in the thread that is lost", Worker, "call", "exception = error"),
+    Mutation("paused for ever", Listener, "_pause",
+             "self._timer = self._reactor.call_later(seconds, self.resume)"),
+    Mutation("makes more while it talks", Connection, "_on_writable",
+             "if not self._outbox and self.session.unfinished:", "if self.session.unfinished:"),
+    Mutation("a stranger hung up on at once", Connection, "_end", "self._lingering = True",
+             "return self.close()"),
+    Mutation("a stranger may linger for ever", Connection, "_end",
+             "self._timer = self._reactor.call_later(LINGER_SECONDS, self.close)"),
+    Mutation("a first line for ever", Session, "_run_line",
+             "first, self._first_line = self._first_line, False", "first = self._first_line"),
+    Mutation("a block that is not all puts", batch, "put_block", "len(words) != 4 * count",
+             "False"),
+    Mutation("a reply that was kept", KeptReplies, "reply", "kept.changes == series.changes",
+             "True"),
+    Mutation("late points change nothing", Series, "_put_elsewhere", "self.changes += 1"),
+    Mutation("room for what was overwritten", Memory, "put_many",
+             "self.room -= taken - overwritten", "self.room -= taken"),
+    Mutation("a key dropped and still listed", dropping, "_remove",
+             "table.keys_in_order.remove(series.number)"),
+    Mutation("nothing is too old", upkeep, "drop_old",
+             "drop_before(too_old(wall_clock(), seconds))", "()"),
+    Mutation("idle whatever is pending", upkeep, "close_idle", "and connection.idle", ""),
+    Mutation("never idle", upkeep, "_close_if", "connection.close()"),
+    Mutation("a stop that does not wait", Server, "_finish",
+             "deadline = self._clock() + STOP_SECONDS", "deadline = self._clock()"),
+    Mutation("the store is not closed", Server, "close", "self._store.close()"),
+    Mutation("a commit that is not synced", Database, "__init__",
+             'f"synchronous = {SYNCHRONOUS[saved.about.fsync]}"', '"synchronous = NORMAL"'),
+    Mutation("a drop that is not run again", Reader, "_run_log",
+             'self.memory.drop(row[1].decode().split("\\n"), self.saved.lose)'),
+    Mutation("log rows dropped too early", store, "checkpoint", "first = saved.about.logged",
+             "first = logged"),
+    # What runs have found in the server itself, done again.
+    Mutation("a second answer in a turn", Connection, "_on_answered",
+             "if self._outbox or self._socket.fileno() < 0:", "if self._socket.fileno() < 0:"),
+    Mutation("a timer that stays at a stop", Connection, "_end",
+             "self._timer.cancel()  # it may have lingered"),
+    Mutation("idle with lines that nobody goes on with", Feed, "idle",
+             "self._lines.inside_line or self._intake.unfinished", "self._lines.inside_line"),
+    Mutation("a put behind a drop passes the limit", DurableStore, "_store_some",
+             "self._new = None  # a put that waits may not overwrite any more, but be a new point"),
     Mutation("a commit begun before what is written is stored", DurableStore, "_once_a_turn",
              STORE_FIRST, COMMIT_FIRST),
     Mutation("a WAL cut short in its header", Wal, "__init__",

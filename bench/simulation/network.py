@@ -39,6 +39,9 @@ class Socket:
         self.receives = self.sends = 0  # since somebody set them to 0
         self.moved = 0  # bytes in both directions, or clients
 
+    def __repr__(self) -> str:
+        return "<a socket>"
+
     def fileno(self) -> int:
         return -1 if self.closed else 3
 

@@ -26,10 +26,11 @@ TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that s
 
 STALLED_TURNS = 24  # in which a client who is owed an answer gets nothing, at most
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
+IDLE_SHARE, IDLE_TURNS = 1.2, 4  # of its time-out, and turns then, in which a client is closed
 SPIN_TURNS = 12  # in which somebody is ready, and nothing comes of it, at most
 OUTBOX_BYTES = REPLY_ROOM + MAX_REPLY_BYTES + PIECE_BYTES
 TIMERS = 64  # that are set beside those of clients, at most
-SWEEP_TURNS, SWEEP_SECONDS = 50, 3.0  # after which what is too old is gone: the later of these
+SWEEP_TURNS, SWEEP_SECONDS = 60, 3.0  # after which what is too old is gone: the later of these
 UNSYNCED_SECONDS = 1.0 + 4 * TICK  # until a commit is synced, with everysec
 STOP_MORE_SECONDS = 1.0  # that a stop may take beyond STOP_SECONDS: a turn
 
@@ -50,7 +51,8 @@ class Promises:
 
     def disk_fails(self, seconds: float) -> bool:
         """Whether what was sent then may have met with a disk that had failed."""
-        return self._failed >= seconds - durable.RETRY_SECONDS - TICK
+        unheard = self._failures < self._world.disk.failures
+        return unheard or self._failed >= seconds - durable.RETRY_SECONDS - TICK
 
     def may_refuse(self, put: Put, reply: str) -> bool:
         """Whether there is a reason for an error."""
@@ -81,8 +83,9 @@ class Promises:
             and self._aged[0][1] < world.now - SWEEP_SECONDS
         ):
             world.model.gone = self._aged.popleft()[2]
-        late = world.stopping and world.now > world.stopped + STOP_SECONDS + STOP_MORE_SECONDS
-        promise(not late, "a stop does not end")
+        slow = world.disk.failures or any(client.deaf for client in world.clients)
+        seconds = STOP_MORE_SECONDS + (STOP_SECONDS if slow else 0.0)
+        promise(not world.stopping or world.now <= world.stopped + seconds, "a stop does not end")
 
     def _check_disk(self, store: DurableStore) -> None:
         now, policy = self._world.now, self._world.options["fsync"]
@@ -104,8 +107,19 @@ class Promises:
         promise(once or client.feeds or self._world.stopping, "a client is served twice in a turn")
         sock.receives = sock.sends = 0
         waits = not excused and sock.moved == client.moved and self._is_owed(client)
+        if sock.moved != client.moved:
+            client.active = self._world.now
         client.stalled, client.moved = client.stalled + 1 if waits else 0, sock.moved
         promise(client.stalled <= STALLED_TURNS, f"{client.name} is owed an answer, and starves")
+        timeout = self._world.options["idle_timeout"] or math.inf
+        pending = client.feeds or client.expected or client.outbox or sock.outbound or sock.shut
+        idle = (
+            client.accepted
+            and not pending
+            and self._world.now > client.active + timeout * IDLE_SHARE + 0.2
+        )
+        client.idle = client.idle + 1 if idle else 0
+        promise(client.idle <= IDLE_TURNS, f"{client.name} is idle, and not closed")
 
     def _is_owed(self, client: Client) -> bool:
         sock = client.socket

@@ -28,6 +28,8 @@ OPTIONS: Dict[str, List[Any]] = {
     "WAL_PAGES": [1024, 16],
     "CHUNK_PUTS": [2000, 4],
     "STEP_ROWS": [256, 2],
+    "BLOCK_POINTS": [240, 8],
+    "SLOW_PUTS": [8, 1],
 }
 
 ASKED = [1, 1, 1, 2, 5, 20]  # requests at a time

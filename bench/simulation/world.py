@@ -27,7 +27,7 @@ from metricsd.durable import store as durable
 from metricsd.durable.opening import open_file
 from metricsd.loop import Connection, connection, delivery
 from metricsd.server import Parts, Server
-from metricsd.store import Store
+from metricsd.store import Store, archive, put_each, saving, series, series_by_key
 from simulation.clients import MOST, START, Client
 from simulation.dice import Dice
 from simulation.machine import Disk, Thread
@@ -112,6 +112,7 @@ class World:
         stack = contextlib.ExitStack()
         before = signal.signal(signal.SIGVTALRM, self._on_hang)
         stack.callback(signal.signal, signal.SIGVTALRM, before)
+        new: Any
         for where, name, new in (
             (time, "perf_counter", stopwatch),
             (time, "sleep", lambda seconds: None),
@@ -123,14 +124,25 @@ class World:
             (connection, "read", Socket.recv),
             (connection, "write", Socket.send),
             (upkeep, "drop_old", functools.partial(upkeep.drop_old, stopwatch=stopwatch)),
-            (database, "WAL_PAGES", self.options["WAL_PAGES"]),
-            (durable, "LOG_BYTES", self.options["LOG_BYTES"]),
-            (durable, "CHUNK_PUTS", self.options["CHUNK_PUTS"]),
-            (checkpoint, "STEP_ROWS", self.options["STEP_ROWS"]),
             (logger, "handle", self._on_log),
             (logger, "isEnabledFor", lambda level: level >= logging.ERROR),
         ):
             stack.enter_context(mock.patch.object(where, name, new))
+        points = self.options["BLOCK_POINTS"]
+        constants = dict(self.options, MAX_BLOCK_POINTS=2 * points, LATE_POINTS=points)
+        for where in (
+            database,
+            durable,
+            checkpoint,
+            archive,
+            put_each,
+            saving,
+            series,
+            series_by_key,
+        ):
+            known = {name: constants[name] for name in constants if hasattr(where, name)}
+            if known:
+                stack.enter_context(mock.patch.multiple(where, **known))
         return stack
 
     def _serve(self) -> bool:
@@ -219,7 +231,7 @@ class World:
         self._named += 1
         for client in self.clients:
             if client.socket is sock:
-                client.name, client.accepted = name, True
+                client.name, client.accepted, client.active = name, True, self.now
         return made
 
     # What happens at the system calls of the server.
@@ -310,12 +322,14 @@ class World:
                 elif not (client.owed or client.outbox):
                     client.end()
         owed = [client.name for client in self.clients if client.owed and not client.deaf]
+        if owed or not self._rest:
+            self._changed = self.now
         self._rest += 1
         most = REST_TURNS + CLIENT_TURNS * len(self.clients)
         promise(self._rest < most, f"nobody comes to rest; these wait: {owed[:5]}")
-        if owed:
-            self._changed = self.now
         if not self.stopping and self.now > self._changed + REST_SECONDS:
+            lingers = any(sock.shut and not sock.closed for sock in self.sockets)
+            promise(not lingers, "a client who was hung up on is kept")
             self.stop()
 
     def stop(self) -> None:
