@@ -148,6 +148,10 @@ def faulty_selector(faults: Faults) -> selectors.BaseSelector:
             faults.check("select", None)
             return super().select(timeout)
 
+        def ready(self, timeout: Optional[float] = None) -> Any:
+            faults.check("select", None)
+            return super().ready(timeout)
+
     return FaultySelector()
 
 

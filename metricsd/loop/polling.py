@@ -15,7 +15,7 @@ from metricsd.loop.logs import REPEATS
 
 logger = logging.getLogger("metricsd")
 
-Ready = List[Tuple[selectors.SelectorKey, int]]
+Ready = List[Any]  # the watches of sockets, as they were given to the selector as its data
 
 # Seconds until the loop asks again when the system fails to tell what is ready.
 SELECT_PAUSE = 0.05
@@ -31,43 +31,51 @@ class EpollSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._masks = {selectors.EVENT_READ: select.EPOLLIN, selectors.EVENT_WRITE: select.EPOLLOUT}
-        self._if_ready: Dict[int, Tuple[selectors.SelectorKey, int]] = {}  # by the descriptor
+        self._keys: Dict[int, selectors.SelectorKey] = {}  # by the descriptor
+        self._data: Dict[int, Any] = {}  # of these keys, whose own attributes take longer to find
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch a socket that is not watched yet. Raises OSError if the system refuses."""
         key = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
         self._epoll.register(key.fd, self._masks[events])
-        self._if_ready[key.fd] = key, events
+        self._keys[key.fd], self._data[key.fd] = key, data
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch it for something else. Raises OSError if the system refuses."""
         key = selectors.SelectorKey(fileobj, fileobj.fileno(), events, data)
         self._epoll.modify(key.fd, self._masks[events])
-        self._if_ready[key.fd] = key, events
+        self._keys[key.fd], self._data[key.fd] = key, data
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """Watch it no more. Raises KeyError if it is not watched, OSError if it is closed."""
-        key, _ = self._if_ready.pop(fileobj.fileno())
+        key = self._keys.pop(fileobj.fileno())
+        del self._data[key.fd]
         self._epoll.unregister(key.fd)
         return key
 
-    def select(self, timeout: Optional[float] = None) -> Ready:
+    def select(self, timeout: Optional[float] = None) -> List[Tuple[selectors.SelectorKey, int]]:
         """What is ready, waiting for ``timeout`` seconds at most (None: without limit)."""
+        keys = self._keys
+        return [(keys[fd], keys[fd].events) for fd, _ in self._poll(timeout) if fd in keys]
+
+    def ready(self, timeout: Optional[float] = None) -> List[Any]:
+        """The data alone of what ``select`` would return."""
+        ready, data = self._poll(timeout), self._data
+        try:
+            return [data[fd] for fd, _ in ready]
+        except KeyError:  # one is watched no more, and the system has refused to forget it
+            return [data[fd] for fd, _ in ready if fd in data]
+
+    def _poll(self, timeout: Optional[float]) -> List[Tuple[int, int]]:
         # As the system takes milliseconds, an earlier end would only begin another, empty turn.
         seconds = -1 if timeout is None else math.ceil(max(timeout, 0) * 1000) / 1000
-        found = self._if_ready
-        most = max(len(found), 1)
-        ready = self._epoll.poll(seconds, most)
-        try:
-            return [found[fd] for fd, _ in ready]
-        except KeyError:  # one is watched no more, and the system has refused to forget it
-            return [found[fd] for fd, _ in ready if fd in found]
+        return self._epoll.poll(seconds, max(len(self._keys), 1))
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         """What is watched, each socket with what was said of it."""
-        return {key.fileobj: key for key, _ in self._if_ready.values()}
+        return {key.fileobj: key for key in self._keys.values()}
 
     def close(self) -> None:
         """Give back the descriptor."""
@@ -80,9 +88,11 @@ def make_selector() -> selectors.BaseSelector:
 
 
 def poll(selector: selectors.BaseSelector, timeout: Optional[float]) -> Ready:
-    """What is ready. If the system fails to tell, the loop goes on after a moment."""
+    """Who is ready. If the system fails to tell, the loop goes on after a moment."""
     try:
-        return selector.select(timeout)
+        if isinstance(selector, EpollSelector):
+            return selector.ready(timeout)
+        return [key.data for key, _ in selector.select(timeout)]
     except InterruptedError:
         return []
     except OSError as error:

@@ -62,10 +62,10 @@ class Reactor:
             timeout = self._timers.until_due(timeout)
         ready = self._select(timeout)
         self.now = self._clock()
-        for key, _ in ready:
+        for watch in ready:
             # Not the callback that was set when the socket got ready, but the one there is now: an
             # earlier one in this turn may have closed the socket, and then there is none.
-            callback = key.data.callback
+            callback = watch.callback
             if callback is not None:
                 callback()
         if self._timers:

@@ -19,8 +19,9 @@ else:
 # Bytes of a block of puts at most: some 400 of them, a few tenths of a millisecond.
 BLOCK_BYTES = 16 * 1024
 
-# Bytes of several clients' puts in a block at most. A few dozen puts have most of the gain; where
-# each client sends more than that, a block of one client's is cheaper: nobody counts whose is what.
+# Bytes of several clients' puts in a block at most, some 200 of them, which have nearly all of the
+# gain. Where each client sends about as much, a block of one client's is cheaper: nobody counts
+# whose is what.
 SHARED_BYTES = 8 * 1024
 
 PUT_START = b"put "  # of every line that goes the short way

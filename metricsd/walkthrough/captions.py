@@ -244,7 +244,7 @@ def _ready(step: steps.Ready) -> Caption:
             "one. A turn of the loop begins.",
             "The listening socket is ready: somebody waits to be accepted.",
             TURN,
-            spot="for key, _ in ready",
+            spot="for watch in ready",
         )
     if steps.WAKER in names:
         return Caption(
@@ -269,7 +269,7 @@ def _ready_clients(step: steps.Ready) -> Caption:
             "all are answered, so one client's long reply does not stand before another's request.",
             f"Both have sent something, and both are read before either is answered: {names}.",
             TURN,
-            spot="for key, _ in ready",
+            spot="for watch in ready",
         )
     if first.to_write:
         return Caption(
@@ -279,7 +279,7 @@ def _ready_clients(step: steps.Ready) -> Caption:
             "waiting for on behalf of this client.",
             f"There is room in the send buffer again: turn {step.at.turn} goes on with the reply.",
             TURN,
-            spot="for key, _ in ready",
+            spot="for watch in ready",
         )
     return Caption(
         ("inbound",),
@@ -288,7 +288,7 @@ def _ready_clients(step: steps.Ready) -> Caption:
         "once. For each of them the loop calls the function that was registered with it.",
         f"Turn {step.at.turn} begins. Only {first.who} is ready, so only its function is called.",
         TURN,
-        spot="for key, _ in ready",
+        spot="for watch in ready",
     )
 
 

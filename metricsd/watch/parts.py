@@ -80,8 +80,8 @@ class ObservedReactor(Reactor):
         observer.begin(Phase.READ)
         if ready:
             sockets = (
-                steps.ReadySocket(observer.name_of(key.fileobj), bool(events & WRITE))
-                for key, events in ready
+                steps.ReadySocket(observer.name_of(watch._socket), watch.events == WRITE)
+                for watch in ready
             )
             observer.tell(steps.Ready(observer.at, tuple(sockets)))
         return ready
