@@ -93,7 +93,7 @@ class Client:
             self.expected.append(put)
             line = b"%s %d %d" % (put.key.encode(), put.value, put.timestamp)
             if self.feeds:  # now and then behind a bad one
-                return b"cpu one 1\n" + line if dice.one_in(8) else line
+                return b"cpu one 1\n" + line if dice.one_in(3) else line
             return b"put " + line if dice.below(8) else b"put  " + line + b" \r"
         if kind < 36:
             get = Get(*here)

@@ -112,7 +112,7 @@ class Disk:
                 yield
                 index.seek(0)
                 index.write(header)
-            most = size + self._world.luck.pick([0, 20, 2000, 10**6])
+            most = size + self._world.luck.pick([0, 20, 20, 2000, 10**6])
             os.truncate(self.path + "-wal", min(most, os.path.getsize(self.path + "-wal")))
         raise sqlite3.OperationalError("disk I/O error")
 

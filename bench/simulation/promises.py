@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that sums are exact
 
-STALLED_TURNS = 24  # in which a client who is owed an answer gets nothing, at most
+STALLED_TURNS = 64  # in which a client who is owed an answer gets nothing, at most
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
 IDLE_SHARE, IDLE_TURNS = 1.2, 4  # of its time-out, and turns then, in which a client is closed
 SPIN_TURNS = 12  # in which somebody is ready, and nothing comes of it, at most

@@ -19,7 +19,7 @@ STEPS = 300
 # What servers are like: options of the command line, and constants that are smaller here.
 OPTIONS: Dict[str, List[Any]] = {
     "fsync": [None, None, "always", "always", "everysec", "never"],  # None: memory
-    "max_points": [None, None, None, 30],
+    "max_points": [None, None, 30],
     "max_connections": [20000, 20000, 4],
     "max_line_bytes": [64 * 1024, 120],
     "idle_timeout": [None, None, 1.0, 5.0],
@@ -29,7 +29,8 @@ OPTIONS: Dict[str, List[Any]] = {
     "CHUNK_PUTS": [2000, 4],
     "STEP_ROWS": [256, 2],
     "BLOCK_POINTS": [240, 8],
-    "SLOW_PUTS": [8, 1],
+    "SLOW_PUTS": [8, 2],
+    "calm": [3.0, 0.0],  # seconds without anything new, before the server stops
 }
 
 ASKED = [1, 1, 1, 2, 5, 20]  # requests at a time
@@ -120,7 +121,7 @@ OF_THE_WORLD: Dict[str, Tuple[int, Callable[["World", Dice], None]]] = {
     "crowd": (1, lambda world, dice: come(world, dice, CROWD if dice.one_in(4) else FEW)),
     "work": (24, _work),
     "time": (10, _time),
-    "drop": (3, _drop),
+    "drop": (6, _drop),
     "kill": (2, lambda world, dice: _crash(world, dice, False)),
     "power cut": (2, lambda world, dice: _crash(world, dice, True)),
     "stop": (1, _stop),

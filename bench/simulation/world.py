@@ -37,7 +37,6 @@ from simulation.promises import TICK, Promises, rows
 from simulation.script import CROWD, Script, act
 from simulation.telling import NOBODY, Teller
 
-REST_SECONDS = 3.0  # without anything new, before a run ends
 REST_TURNS = 3000  # until everybody has to be answered
 CLIENT_TURNS = 50  # and so many more for each client, as few may be let in at a time
 HANG_SECONDS = 10.0  # of the processor's time that a run may take; most take some hundredths
@@ -327,9 +326,10 @@ class World:
         self._rest += 1
         most = REST_TURNS + CLIENT_TURNS * len(self.clients)
         promise(self._rest < most, f"nobody comes to rest; these wait: {owed[:5]}")
-        if not self.stopping and self.now > self._changed + REST_SECONDS:
+        calm = self.options["calm"]
+        if not self.stopping and self.now > self._changed + calm:
             lingers = any(sock.shut and not sock.closed for sock in self.sockets)
-            promise(not lingers, "a client who was hung up on is kept")
+            promise(not lingers or not calm, "a client who was hung up on is kept")
             self.stop()
 
     def stop(self) -> None:
