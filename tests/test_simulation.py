@@ -64,13 +64,20 @@ from metricsd.loop.waker import Waker
 for mutation in MUTATIONS:
     with mutation.made():
         pass
+print("all of them")
 with Mutation("none", Waker, "call", "a line that is not there").made():
     pass
 """
     process = subprocess.run(
-        [sys.executable, "-c", program], cwd=str(ROOT), stderr=subprocess.PIPE, timeout=20
+        [sys.executable, "-c", program],
+        cwd=str(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=20,
     )
-    assert b"is not once in Waker.call" in process.stderr
+    said = process.stderr.decode()
+    assert (process.stdout, process.returncode) == (b"all of them\n", 1), said
+    assert "is not once in Waker.call" in said and said.count("\n") == 1
 
 
 def test_the_shortest_script_that_still_fails(tmp_path: Path) -> None:

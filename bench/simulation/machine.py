@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Iterator
 
 from metricsd.loop import Reactor, Worker
@@ -32,19 +33,13 @@ class Thread(Worker):
         super().__init__(reactor)
 
     def _start(self) -> None:
-        self._world.jobs = self._calls = Jobs()
+        self._calls = SimpleNamespace(put=self._world.jobs.append)
 
     def close(self, seconds: float) -> bool:
         """Do all that is left."""
         while self._world.jobs:
             self._world.work()
         return True
-
-
-class Jobs(list):  # type: ignore[type-arg]
-    """What the thread has to do, as a queue of which only the world takes."""
-
-    put = list.append
 
 
 class Disk:
@@ -112,7 +107,7 @@ class Disk:
                 yield
                 index.seek(0)
                 index.write(header)
-            most = size + self._world.luck.pick([0, 20, 20, 2000, 10**6])
+            most = size + self._world.luck.pick([0, 21, 21, 2000, 10**6])
             os.truncate(self.path + "-wal", min(most, os.path.getsize(self.path + "-wal")))
         raise sqlite3.OperationalError("disk I/O error")
 

@@ -19,7 +19,7 @@ from metricsd.durable.gathering import Gathering
 from metricsd.durable.reading import Reader
 from metricsd.durable.store import DurableStore
 from metricsd.durable.wal import Wal
-from metricsd.graphite import DatagramFeed, Feed, Intake
+from metricsd.graphite import DatagramFeed, Intake
 from metricsd.loop import Connection, Listener, Reactor, Watch, Worker
 from metricsd.loop.delivery import Delivery
 from metricsd.loop.timers import Timers
@@ -195,12 +195,6 @@ MUTATIONS = [
     # What runs have found in the server itself, done again.
     Mutation("a second answer in a turn", Connection, "_on_answered",
              "if self._outbox or self._socket.fileno() < 0:", "if self._socket.fileno() < 0:"),
-    Mutation("a timer that stays at a stop", Connection, "_end",
-             "self._timer.cancel()  # it may have lingered"),
-    Mutation("idle with lines that nobody goes on with", Feed, "idle",
-             "self._lines.inside_line or self._intake.unfinished", "self._lines.inside_line"),
-    Mutation("a put behind a drop passes the limit", DurableStore, "_store_some",
-             "self._new = None  # a put that waits may not overwrite any more, but be a new point"),
     Mutation("a commit begun before what is written is stored", DurableStore, "_once_a_turn",
              STORE_FIRST, COMMIT_FIRST),
     Mutation("a WAL cut short in its header", Wal, "__init__",

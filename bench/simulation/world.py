@@ -375,8 +375,7 @@ class Machine(Attachments):
     def __init__(self, world: World, *others: Any) -> None:
         super().__init__(*others)
         self._world = world
-        streams = {"put": world.listening, "graphite": world.feeding}
-        self._inherited = {name: [sock] for name, sock in streams.items()}
+        self._inherited = {"put": [world.listening], "graphite": [world.feeding]}
         self._inherited["graphite-udp"] = [world.datagrams]
 
     def open_store(self) -> Store:
