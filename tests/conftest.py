@@ -38,6 +38,11 @@ def running(*arguments: Any, **limits: Any) -> Iterator[Server]:
     assert not failures, failures
 
 
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Let those that wait for a long program come last: it has had all the others' time."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is not None)
+
+
 def forget_log_lines() -> None:
     """What has been logged is logged again, also by a one-file build's own copy."""
     for one in logging.getLogger("metricsd").filters:

@@ -85,7 +85,7 @@ class Started:
         return printed.decode(), said.decode()
 
 
-@pytest.fixture(scope="module", name="in_small")
+@pytest.fixture(scope="session", name="in_small")
 def _in_small(tmp_path_factory: Any) -> Iterator[Dict[str, Started]]:
     """Two long ones, which run beside the other tests: what they measure is not looked at."""
     programs = {"comparison": COMPARISON, "durability": DURABILITY}
@@ -435,6 +435,7 @@ def test_a_comparison_of_nothing_is_refused(options: List[str], message: str) ->
     assert message in process.stderr.decode().splitlines()[-1]
 
 
+@pytest.mark.waits
 def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
     """Every step of bench/compare.py with our server and two peers, for a moment each."""
     table, said = in_small["comparison"].outcome()
@@ -454,6 +455,7 @@ def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
     assert said.splitlines()[-1].startswith("next: python3 bench/quote.py")
 
 
+@pytest.mark.waits
 def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
     """Every step of bench/durability.py with our server alone, for a moment each."""
     table, said = in_small["durability"].outcome()

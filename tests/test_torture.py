@@ -47,7 +47,7 @@ SCENARIOS = [  # those that take longest begin first
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", name="running_all")
+@pytest.fixture(scope="session", name="running_all")
 def _running_all(tmp_path_factory: Any) -> Iterator[Tuple["subprocess.Popen[bytes]", Path]]:
     """All at once, as they mostly wait, and the folder with what each of them says and logs."""
     folder: Path = tmp_path_factory.mktemp("scenarios")
@@ -95,6 +95,7 @@ def test_a_bad_option_is_refused(options: List[str]) -> None:
     assert b"Traceback" not in process.stderr
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_in_small(
     name: str, running_all: Tuple["subprocess.Popen[bytes]", Path]

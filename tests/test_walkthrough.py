@@ -12,7 +12,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -33,7 +33,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 AT = Moment(7, Phase.READ)
 
 
-@pytest.fixture(scope="module", name="recording")
+@pytest.fixture(scope="session", name="recording")
 def _recording() -> Recording:
     return record()
 
@@ -53,6 +53,7 @@ def scene(recording: Recording, title: str) -> List[Frame]:
     return [frame for frame in recording.frames if frame["scene"] == number]
 
 
+@pytest.mark.usefixtures("browser")  # which runs meanwhile
 def test_a_put_goes_through_every_lane(recording: Recording) -> None:
     frames = scene(recording, "A put")
     assert whats(frames) == [
@@ -387,21 +388,6 @@ def test_a_path_that_can_not_be_written_is_one_clear_line(
     )
 
 
-def browse(path: Path, profile: Path) -> str:
-    """What the page looks like to a program, after a browser has run it."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip("there is no Chromium here")
-    options = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom",
-        "--allow-file-access-from-files",
-    ]  # fmt: skip
-    command = [browser, *options, path.as_uri()]
-    return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=50).decode()
-
-
 PRESS_EVERYTHING = """
 <script>
 const seen = [];
@@ -479,23 +465,48 @@ setTimeout(() => {
 """
 
 
-@pytest.fixture(scope="module", name="ready")
+@pytest.fixture(scope="session", name="ready")
 def _ready(recording: Recording) -> int:
     """The number of a step of the loop after some were left out."""
     (skipped,) = (n for n, frame in enumerate(recording.frames, 1) if frame["skipped"])
     return next(n for n, frame in enumerate(recording.frames, 1) if n > skipped and frame["trace"])
 
 
-@pytest.fixture(scope="module", name="shown")
-def _shown(recording: Recording, ready: int, tmp_path_factory: Any) -> Dict[str, str]:
-    """What is in each window at the end."""
+@pytest.fixture(scope="session", name="browser")
+def _browser(
+    recording: Recording, ready: int, tmp_path_factory: Any
+) -> Iterator[Optional["subprocess.Popen[bytes]"]]:
+    """One that has opened the windows, beside the other tests, and will print what is in them."""
     folder: Path = tmp_path_factory.mktemp("browser")
     text = page(recording)
     pressed = text.replace("</body>", PRESS_EVERYTHING + "</body>")
     windows = WINDOWS.replace("READY", str(ready))
     for name, content in ("page", text), ("pressed", pressed), ("windows", windows):
         (folder / (name + ".html")).write_text(content, encoding="utf-8")
-    dump = browse(folder / "windows.html", folder / "profile")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        yield None
+        return
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
+        "--allow-file-access-from-files",
+    ]  # fmt: skip
+    command = [browser, *options, (folder / "windows.html").as_uri()]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **output) as process:  # type: ignore[call-overload]
+        yield process
+        process.kill()
+
+
+@pytest.fixture(scope="session", name="shown")
+def _shown(browser: Optional["subprocess.Popen[bytes]"]) -> Dict[str, str]:
+    """What is in each window at the end."""
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    dump = browser.communicate(timeout=50)[0].decode()
+    assert browser.returncode == 0
     found = re.findall(r'<pre id="(\w+)">(.*?)</pre>', dump, re.DOTALL)
     return {name: html.unescape(told) for name, told in found}
 
@@ -504,6 +515,7 @@ def body(shown: str) -> str:
     return str(re.findall(r"<body[^>]*>", shown)[0])
 
 
+@pytest.mark.waits
 def test_a_step_in_a_browser(recording: Recording, shown: Dict[str, str]) -> None:
     step = shown["step"]
     frame = recording.frames[7]
@@ -518,6 +530,7 @@ def test_a_step_in_a_browser(recording: Recording, shown: Dict[str, str]) -> Non
     assert step.count("<option") == len(recording.scenes)
 
 
+@pytest.mark.waits
 def test_its_controls_in_a_browser(recording: Recording, shown: Dict[str, str]) -> None:
     controls = body(shown["controls"])
     last = len(recording.frames)
@@ -529,6 +542,7 @@ def test_its_controls_in_a_browser(recording: Recording, shown: Dict[str, str]) 
     assert "data-failed" not in controls
 
 
+@pytest.mark.waits
 def test_a_marked_line_and_an_ellipsis_in_a_browser(
     recording: Recording, ready: int, shown: Dict[str, str]
 ) -> None:
@@ -538,12 +552,14 @@ def test_a_marked_line_and_an_ellipsis_in_a_browser(
     assert len(marked) == 1 and marked[0].strip().startswith(frame["spot"])
 
 
+@pytest.mark.waits
 def test_a_laptop_in_a_browser(shown: Dict[str, str]) -> None:
     """On 1366 x 657 pixels the client at hand can be seen in every step, and the title too."""
     laptop = body(shown["laptop"])
     assert 'data-hidden="0"' in laptop and 'data-scrolled="0"' in laptop
 
 
+@pytest.mark.waits
 def test_a_phone_in_a_browser(shown: Dict[str, str]) -> None:
     """Nothing is wider than the screen, and only the client at hand is shown."""
     phone = body(shown["phone"])

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 from unittest import mock
 
 import pytest
@@ -26,6 +26,7 @@ WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
 QUOTED = re.findall(r"^<!-- (code|table|output|transcript) (.+) -->$", WALKTHROUGH, re.MULTILINE)
 COMMANDS = "".join(re.findall(r"```sh\n(.*?)```", WALKTHROUGH, re.DOTALL)).splitlines()
 CHAPTERS = re.split(r"^## (?=\d+\. )", WALKTHROUGH, flags=re.MULTILINE)
+SIMULATIONS = [command for command in COMMANDS if " bench/simulate.py " in command]
 OUTPUTS = [source for kind, source in QUOTED if kind in ("output", "transcript")]
 
 
@@ -55,7 +56,7 @@ sys.exit(why.main())
 """
 
 
-@pytest.fixture(scope="module", name="ways")
+@pytest.fixture(scope="session", name="ways")
 def _ways(tmp_path_factory: Any) -> Iterator[Started]:
     """The ways in small, which mostly wait: from the first test that asks for them on."""
     started = Started(WAYS, tmp_path_factory.mktemp("ways"))
@@ -64,7 +65,7 @@ def _ways(tmp_path_factory: Any) -> Iterator[Started]:
         started.process.kill()
 
 
-@pytest.fixture(scope="module", name="checking")
+@pytest.fixture(scope="session", name="checking")
 def _checking() -> Iterator["subprocess.Popen[bytes]"]:
     """Everything that is quoted, run and compared, beside the other tests."""
     command = [sys.executable, "bench/quote.py", "--check"]
@@ -73,7 +74,19 @@ def _checking() -> Iterator["subprocess.Popen[bytes]"]:
         process.kill()
 
 
-@pytest.mark.usefixtures("checking", "ways")  # which run meanwhile
+@pytest.fixture(scope="session", name="simulations")
+def _simulations() -> Iterator[Dict[str, "subprocess.Popen[bytes]"]]:
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for command in SIMULATIONS:
+            words = [sys.executable, *shlex.split(command)[1:]]
+            process = subprocess.Popen(words, cwd=str(ROOT), stdout=subprocess.PIPE)
+            started[command] = stack.enter_context(process)
+            stack.callback(process.kill)
+        yield started
+
+
+@pytest.mark.usefixtures("checking", "ways", "simulations")  # which run meanwhile
 def test_nothing_is_quoted_by_hand() -> None:
     by_hand = re.sub(
         r"^<!-- (?:code|output|transcript) [^\n]+ -->\n```\w+\n.*?^```\n"
@@ -99,7 +112,7 @@ def test_every_exhibit_and_exercise_is_shown() -> None:
             assert path.name == "removal.py" or f"python3 bench/{folder}/{path.name}" in OUTPUTS
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(OUTPUTS)))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {*OUTPUTS, *SIMULATIONS}))
 def test_a_command(command: str, tmp_path: Path) -> None:
     words = shlex.split(command)
     if words[:3] == ["python3", "-m", "metricsd"]:
@@ -111,15 +124,17 @@ def test_a_command(command: str, tmp_path: Path) -> None:
         assert f"`{command}`" in readme  # test_readme.py runs it
     elif words[0] == "nc":
         talk_with(words)
-    elif words[1] == "bench/simulate.py":
-        process = subprocess.run(
-            [sys.executable, *words[1:]], cwd=str(ROOT), stdout=subprocess.PIPE, timeout=50
-        )
-        assert process.returncode == 1 and b"what is left: connect " in process.stdout
     else:
         assert words[:3] == ["python3", "bench/why.py", "--only"]
         program = "import why; assert %r in [peer.name for peer in why.stages()]" % words[3]
         subprocess.check_call([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("command", SIMULATIONS)
+def test_a_simulation(command: str, simulations: Dict[str, "subprocess.Popen[bytes]"]) -> None:
+    said, _ = simulations[command].communicate(timeout=50)
+    assert simulations[command].returncode == 1 and b"what is left: connect " in said
 
 
 def serve(words: List[str], folder: Path) -> None:
@@ -201,6 +216,7 @@ def test_the_picture_of_the_ways_is_of_the_table() -> None:
     assert figures - drawn <= {"5", "50", "100", "100,000", "1,100"}  # of the first column
 
 
+@pytest.mark.waits
 def test_the_ways_in_small(ways: Started) -> None:
     table, said = ways.outcome()
     assert "| a put beside a silent client, ms | **never** |" in table
@@ -275,6 +291,7 @@ def test_what_needs_a_program_that_is_not_here_stays(tmp_path: Path) -> None:
         assert quote(says % 1, *options, path=path)[0] == 1
 
 
+@pytest.mark.waits
 def test_nothing_has_parted_from_its_source(checking: "subprocess.Popen[bytes]") -> None:
     """The code, the tables, and what every exhibit and exercise prints: they are run."""
     _, said = checking.communicate(timeout=50)
