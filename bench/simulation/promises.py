@@ -146,9 +146,13 @@ class Promises:
             sock = getattr(getattr(timer.callback, "__self__", None), "_socket", None)
             promise(sock is None or sock.fileno() >= 0, "a timer outlives its socket")
 
+    @property
+    def _intake(self) -> Any:
+        return self._world.server.attachments.counters._parts["intake"]
+
     def _note_lines(self) -> None:
         """Lines that have been stored are seen by every get from now on."""
-        intake = self._world.server.attachments.counters._parts["intake"]
+        intake = self._intake
         refused = intake.refused_full or intake.refused_failed
         datagrams = self._world.server._listeners["graphite-udp"]
         if refused or intake.unfinished or intake._open or datagrams._sessions:
@@ -159,8 +163,10 @@ class Promises:
                 self._world.model.stored(put, self._world.step)
 
     def spin(self, ready: List[Any]) -> None:
-        """Who is ready again and again is seen to."""
-        moved = sum(sock.moved for sock in self._world.sockets)
+        """Who is ready again and again is seen to, or to lines that came before and are slow."""
+        intake = self._intake
+        moved = sum(sock.moved for sock in self._world.sockets) + intake.points
+        moved += intake.refused_full + intake.refused_failed
         self._spins = self._spins + 1 if ready and moved == self._moved else 0
         self._moved = moved
         promise(self._spins < SPIN_TURNS, "the loop spins: nothing comes of who is ready")
