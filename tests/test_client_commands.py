@@ -128,9 +128,9 @@ def test_load_waits_while_the_store_is_full(tmp_path: Path) -> None:
     path = tmp_path / "points"
     path.write_text("".join(f"put new 1 {n}\n" for n in range(50)), encoding="ascii")
     clock = [1000.0]
-    with running(max_points=60, retention=100, wall_clock=lambda: clock[0]) as server:
+    with running(max_points=60, retention=10, wall_clock=lambda: clock[0]) as server:
         with Client(*server.address) as client:
-            client.put_many(("old", n, 950 + n % 50) for n in range(50))
+            client.put_many((f"old.{n}", n, 999) for n in range(50))
         path.write_text("".join(f"put new 1 {1100 + n}\n" for n in range(50)), encoding="ascii")
         timer = threading.Timer(0.1, clock.__setitem__, (0, 1101.0))
         timer.start()

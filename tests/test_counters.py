@@ -80,14 +80,14 @@ def test_connections() -> None:
 def test_what_is_refused_and_what_is_dropped_for_its_age() -> None:
     now = 1000.0
     with running(
-        max_points=2, retention=100, wall_clock=lambda: now, graphite=0
+        max_points=2, retention=10, wall_clock=lambda: now, graphite=0
     ) as server, Conversation(server.address) as talk:
         talk.ask(b"put a 1 999\nput a 1 1000\nput a 1 998\n", 3)
         found = values(server)
         assert found["metricsd_points"] == found["metricsd_points_limit"] == 2
         assert found['metricsd_points_refused_total{reason="full"}'] == 1
         assert found['metricsd_points_put_total{endpoint="put"}'] == 3
-        now = 1099.5
+        now = 1009.5
         assert value_of(server, "metricsd_points_dropped_total", 1) == 1
         assert values(server)["metricsd_points"] == 1
 

@@ -58,7 +58,7 @@ def test_flips_where_nobody_knows_how_far_the_wal_went(original: Original, tmp_p
     """Without its index, as after a power cut, the last transaction may have been cut short."""
     size = len(original.killed["points.db-wal"])
     found = set()
-    for place in range(size - 1, 32, -2503):
+    for place in range(size - 1, 32, -5003):
         data = flipped(original.killed["points.db-wal"], 8 * place)
         files = {"points.db": original.killed["points.db"], "points.db-wal": data}
         found.add(outcome(original, write(tmp_path / "files", files)))
