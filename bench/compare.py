@@ -6,7 +6,8 @@
 
 The figure is the server's own CPU time a request, user and system, as the operating system counts
 it: the server has one core, the load the other, so requests/s would often be those of the load.
-Every round runs every server once; the figures are medians over the rounds, the ratios too.
+Every round runs every server once, and begins with another one than the last; the figures are
+medians over the rounds, the ratios too.
 """
 
 import argparse
@@ -144,7 +145,8 @@ def compare(settings: Settings, loads: Dict[str, Job], whole: bool = True) -> Di
         name = works[(step - 1) % len(works)]
         round_number = (step - 1) // len(works) + 1
         _say(f"[{step}/{steps}] round {round_number}: {'get *' if name == STORAGE else name}")
-        for peer, figures in run_work(found, settings, loads.get(name)):
+        first = (round_number - 1) % len(found)  # to be the first costs some CPU time more
+        for peer, figures in run_work(found[first:] + found[:first], settings, loads.get(name)):
             results.setdefault(name, {}).setdefault(peer.name, []).append(figures)
     names = [peer.name for peer in found]
     stored = f"{settings.series:,} series of {settings.series_points:,} points"
