@@ -5,7 +5,7 @@ Owns the bounds. Looks into the server, where a bound can't be seen from outside
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Iterator, List, Tuple, cast
+from typing import TYPE_CHECKING, Any, Deque, Iterator, List, Set, Tuple, cast
 
 from metricsd.durable import DurableStore
 from metricsd.durable import store as durable
@@ -27,7 +27,7 @@ TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that s
 STALLED_TURNS = 64  # in which a client who is owed an answer gets nothing, at most
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
 IDLE_SHARE, IDLE_TURNS = 1.2, 4  # of its time-out, and turns then, in which a client is closed
-SPIN_TURNS = 12  # in which somebody is ready, and nothing comes of it, at most
+SPIN_TURNS = 12  # in which the same one is ready, and nothing comes of it, at most
 OUTBOX_BYTES = REPLY_ROOM + MAX_REPLY_BYTES + PIECE_BYTES
 TIMERS = 64  # that are set beside those of clients, at most
 SWEEP_TURNS, SWEEP_SECONDS = 60, 3.0  # after which what is too old is gone: the later of these
@@ -41,6 +41,7 @@ class Promises:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._spins = self._moved = self._commits = self._failures = 0
+        self._ready: Set[Any] = set()  # those who were in each turn since something came of it
         self._unsynced_since = math.inf  # in seconds
         self._aged: Deque[Tuple[int, float, Gone]] = deque()  # what is too old, since when
         self._failed = -math.inf  # when the loop last heard that the disk had failed, in seconds
@@ -167,7 +168,10 @@ class Promises:
         intake = self._intake
         moved = sum(sock.moved for sock in self._world.sockets) + intake.points
         moved += intake.refused_full + intake.refused_failed
-        self._spins = self._spins + 1 if ready and moved == self._moved else 0
+        there = {key.fileobj for key, _ in ready}
+        again = there & self._ready if moved == self._moved else set()
+        self._spins = self._spins + 1 if again else 0
+        self._ready = again or there
         self._moved = moved
         promise(self._spins < SPIN_TURNS, "the loop spins: nothing comes of who is ready")
 
