@@ -46,7 +46,7 @@ def test_a_seed_is_the_same_run_byte_for_byte(seed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a wake that is lost", "a pending put that is seen", "no sync each second"]
+    "name", ["a wake that is lost", "a pending put that is seen", "what was put is not saved"]
 )
 def test_a_line_that_is_missing_is_found(name: str) -> None:
     code, said = simulate("--mutations", name)
