@@ -77,7 +77,8 @@ class Model:
         self._puts: Dict[str, Dict[int, List[Put]]] = {}
         self._sure: Dict[str, Dict[int, List[Put]]] = {}  # those of them of which one is sure
         self._order: List[str] = []  # of keys, as it was shown last
-        self._reordered = 0  # the step in which a key was last dropped
+        self._reordered = 0  # the step in which a key was last dropped, as far as is known
+        self._dropped = False  # somebody has tried to: the log may have it, whatever came of that
         self.points = 0  # that there would be if no put had been refused
         self.oldest = MIN_TIMESTAMP  # points before this timestamp may have been dropped
         self.gone: Gone = (MIN_TIMESTAMP, 0)
@@ -91,6 +92,7 @@ class Model:
 
     def drop(self, key: str, now: int) -> List[Put]:
         """Somebody drops a key; return what stands for that at each of its points."""
+        self._dropped = True
         drops = []
         for timestamp, puts in self._puts.get(key, {}).items():
             drop = Put(None, 0, now)
@@ -134,7 +136,7 @@ class Model:
                 if timestamp not in points:
                     self._check_point(puts, None, get)
         # A start runs the log again, so that keys that were dropped may then have changed places.
-        steady = get.sent >= self._reordered if get.session else not self._reordered
+        steady = get.sent >= self._reordered if get.session else not self._dropped
         if get.key == EVERY_KEY and steady and self.oldest == MIN_TIMESTAMP:
             there = [key for key in shown if key in self._order]
             kept = there == [key for key in self._order if key in shown]
@@ -161,7 +163,7 @@ class Model:
         A put that was refused may be there. What is not there is lost for good, but for points that
         were too old: to drop them may have failed, and then a later start finds them.
         """
-        self._order = [] if self._reordered else self._order
+        self._order = [] if self._dropped else self._order
         shown = self.check(Get(None, 0, safe), rows, now)
         self._sure.clear()
         for key, points in self._puts.items():
