@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that sums are exact
 
-STALLED_TURNS = 64  # in which a client who is owed an answer gets nothing, at most
+# Turns in which a client who is owed an answer gets nothing, at most: these, divided by the slow
+# puts of which a turn does not do more.
+STALLED_TURNS = 512
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
 IDLE_SHARE, IDLE_TURNS = 1.2, 4  # of its time-out, and turns then, in which a client is closed
 SPIN_TURNS = 12  # in which the same one is ready, and nothing comes of it, at most
@@ -111,7 +113,8 @@ class Promises:
         if sock.moved != client.moved:
             client.active = self._world.now
         client.stalled, client.moved = client.stalled + 1 if waits else 0, sock.moved
-        promise(client.stalled <= STALLED_TURNS, f"{client.name} is owed an answer, and starves")
+        most = STALLED_TURNS // self._world.options["SLOW_PUTS"]
+        promise(client.stalled <= most, f"{client.name} is owed an answer, and starves")
         timeout = self._world.options["idle_timeout"] or math.inf
         pending = client.feeds or client.expected or client.outbox or sock.outbound or sock.shut
         idle = (
