@@ -4,6 +4,7 @@ Owns the bounds. Looks into the server, where a bound can't be seen from outside
 """
 
 import math
+import selectors
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Iterator, List, Set, Tuple, cast
 
@@ -110,8 +111,10 @@ class Promises:
         promise(once or client.feeds or self._world.stopping, "a client is served twice in a turn")
         sock.receives = sock.sends = 0
         waits = not excused and sock.moved == client.moved and self._is_owed(client)
-        if sock.moved != client.moved:
+        if sock.moved != client.moved or client.answered:
             client.active = self._world.now
+        key = self._world.selector.watched.get(sock)
+        client.answered = key is not None and key.events == selectors.EVENT_WRITE
         client.stalled, client.moved = client.stalled + 1 if waits else 0, sock.moved
         most = STALLED_TURNS // self._world.options["SLOW_PUTS"]
         promise(client.stalled <= most, f"{client.name} is owed an answer, and starves")
