@@ -111,8 +111,10 @@ class Promises:
         promise(once or client.feeds or self._world.stopping, "a client is served twice in a turn")
         sock.receives = sock.sends = 0
         waits = not excused and sock.moved == client.moved and self._is_owed(client)
-        if sock.moved != client.moved or client.answered:
+        if sock.moved != client.moved:
             client.active = self._world.now
+        if client.answered:
+            client.spoken_to = self._world.now
         key = self._world.selector.watched.get(sock)
         client.answered = key is not None and key.events == selectors.EVENT_WRITE
         client.stalled, client.moved = client.stalled + 1 if waits else 0, sock.moved
@@ -123,7 +125,7 @@ class Promises:
         idle = (
             client.accepted
             and not pending
-            and self._world.now > client.active + timeout * IDLE_SHARE + 0.2
+            and self._world.now > max(client.active, client.spoken_to) + timeout * IDLE_SHARE + 0.2
         )
         client.idle = client.idle + 1 if idle else 0
         promise(client.idle <= IDLE_TURNS, f"{client.name} is idle, and not closed")
