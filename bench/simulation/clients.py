@@ -53,6 +53,7 @@ class Client:
         self.active = 0.0  # when it last sent something, in seconds
         self.answered = False  # when the last turn ended, it was, and not to the end
         self.spoken_to = 0.0  # when a turn last began like that, in seconds
+        self.idle_since = 0.0  # seconds, as far as the promise about that goes
         self._room = MOST if isinstance(sock, Datagrams) else dice.pick(ROOMS)
         self.outbox = bytearray()  # that is to be sent
         self._asked = self._pushed = 0  # bytes

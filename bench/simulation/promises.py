@@ -29,7 +29,7 @@ TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that s
 # puts of which a turn does not do more.
 STALLED_TURNS = 512
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
-IDLE_SHARE, IDLE_TURNS = 1.2, 4  # of its time-out, and turns then, in which a client is closed
+IDLE_SHARE, IDLE_TURNS = 1.2, 16  # of its time-out, and turns then: a sweep closes some 60 in one
 SPIN_TURNS = 12  # in which the same one is ready, and nothing comes of it, at most
 OUTBOX_BYTES = REPLY_ROOM + MAX_REPLY_BYTES + PIECE_BYTES
 TIMERS = 64  # that are set beside those of clients, at most
@@ -127,8 +127,11 @@ class Promises:
             and not pending
             and self._world.now > max(client.active, client.spoken_to) + timeout * IDLE_SHARE + 0.2
         )
+        if not client.idle:
+            client.idle_since = self._world.now
         client.idle = client.idle + 1 if idle else 0
-        promise(client.idle <= IDLE_TURNS, f"{client.name} is idle, and not closed")
+        in_time = self._world.now <= client.idle_since + timeout * IDLE_SHARE + 0.2  # for a sweep
+        promise(client.idle <= IDLE_TURNS or in_time, f"{client.name} is idle, and not closed")
 
     def _is_owed(self, client: Client) -> bool:
         sock = client.socket
