@@ -147,7 +147,7 @@ class Session:
 
     def when_answered(self, callback: Callable[[], None]) -> None:
         """While ``waiting``: call back once when the first open receipt is settled."""
-        (self.said or self._outcomes.first).receipt.when_settled(callback)  # type: ignore
+        (self.said or self._outcomes.first).receipt.when_settled(callback)  # type: ignore[union-attr]
 
     def replies(self) -> bytes:
         """What there is to say, as far as it is known; each byte once."""

@@ -159,13 +159,13 @@ def _whole(values: "array[float]") -> Tuple[int, List[float]]:
 def _scaled(values: List[float], scale: float) -> Optional[List[float]]:
     """The values times the scale plus ROUNDER; None if that loses a bit of any."""
     rounder = ROUNDER  # a local name is found sooner
-    numbers = [
-        number
-        for value in values
-        for number in (value * scale + rounder,)
-        if (number - rounder) / scale == value  # nan is never equal
-    ]
-    return numbers if len(numbers) == len(values) else None
+    numbers: List[float] = []
+    for value in values:
+        number = value * scale + rounder
+        if (number - rounder) / scale != value:  # nan is never equal
+            return None
+        numbers.append(number)
+    return numbers
 
 
 def _floats(numbers: Sequence[float]) -> bytes:
