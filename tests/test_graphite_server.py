@@ -116,6 +116,18 @@ def test_what_has_arrived_at_a_stop_is_stored(
             assert talk.ask(b"get a\n").count(b"\n") == points + 2
 
 
+def test_a_stop_ends_no_line() -> None:
+    """Its sender may have more of it under way: 15 may be the beginning of 1503319740."""
+    with Server("127.0.0.1", 0, graphite=0) as server:
+        with socket.create_connection(graphite(server), SECONDS) as sock:
+            sock.sendall(b"a 1 5\na 2 15")
+            while not list(server._store.items()):
+                server.turn(SECONDS)
+            server.stop()
+            server.serve_forever()
+        assert [(key, len(series)) for key, series in server._store.items()] == [("a", 1)]
+
+
 def test_lines_are_as_safe_as_puts(tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path}/points.db"
     with running(graphite=0, store=store) as server:

@@ -4,8 +4,9 @@ Owns the other end of a connection. Does not know when it does something: the wo
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Deque
+from typing import TYPE_CHECKING, Deque, Optional
 
+from metricsd.loop import Connection
 from simulation.dice import Dice
 from simulation.model import EVERY_KEY, Get, Put, Request, promise
 from simulation.network import Datagrams, Socket
@@ -41,19 +42,17 @@ class Client:
         self.name = "a client who waits"
         self.socket = sock
         self.feeds = feeds
-        self.eager = feeds or not dice.one_in(3)  # it sends and reads at once
-        self.deaf = not self.eager and dice.one_in(4)  # it never reads
+        self.eager = not dice.one_in(3)  # it sends and reads at once
+        self.deaf = not (self.eager or feeds) and dice.one_in(4)  # it never reads
         self.chatty = self.eager and not feeds and dice.one_in(4)  # also while the server stops
         self.expected: Deque[Request] = deque()  # what is to be answered, or stored
-        self.ended = self.left = self.over = self.accepted = False
+        self.ended = self.left = self.over = False
+        self.connection: Optional[Connection] = None  # the server's, from when it is accepted
         self.answered = 0
         self.arrived = 0  # bytes, before the server was stopped
-        self.stalled = self.idle = 0  # turns for which it waits, and for which it says nothing
-        self.moved = 0
-        self.active = 0.0  # when it last sent something, in seconds
-        self.answered = False  # when the last turn ended, it was, and not to the end
-        self.spoken_to = 0.0  # when a turn last began like that, in seconds
-        self.idle_since = 0.0  # seconds, as far as the promise about that goes
+        self.stalled = self.moved = 0  # turns for which it waits, and bytes
+        self.active = 0.0  # when it last sent or was sent something, in seconds
+        self.overdue = 0.0  # seconds for which it has been idle for too long
         self._room = MOST if isinstance(sock, Datagrams) else dice.pick(ROOMS)
         self.outbox = bytearray()  # that is to be sent
         self._asked = self._pushed = 0  # bytes
@@ -138,7 +137,13 @@ class Client:
         world.told(self, "sends", data)
 
     def end(self) -> None:
-        """Say no more; what has not been sent yet never is."""
+        """Say no more; what has not been sent yet never is.
+
+        The end of input ends a sender's last line, so one that is cut would be another point: who
+        feeds and is not done is gone instead, and then no line is ended.
+        """
+        if self.feeds and self.outbox:
+            self.leave()
         self.ended = self.socket.ended = True
         self.outbox.clear()
 
@@ -169,7 +174,7 @@ class Client:
         idle = timeout is not None and world.now >= self.active + timeout and not self.owed
         free = self.socket.troubled or self.feeds or world.stopping
         promise(free or idle or self.over or self.ended, EARLY)
-        free = self.socket.troubled or not (self.accepted or world.all_accepted)
+        free = self.socket.troubled or not (self.connection or world.all_accepted)
         promise(free or not self.owed, f"{self.name} is closed, and not answered")
         self.left = True
         if not self.feeds:

@@ -197,6 +197,8 @@ MUTATIONS = [
              "if self._outbox or self._socket.fileno() < 0:", "if self._socket.fileno() < 0:"),
     Mutation("a commit begun before what is written is stored", DurableStore, "_once_a_turn",
              STORE_FIRST, COMMIT_FIRST),
+    Mutation("a stop that ends a line", Connection, "_receive_more_or_less",
+             "if data or not self._ending:", "if True:"),
     Mutation("a WAL cut short in its header", Wal, "__init__",
              HEADER_PADDED, HEADER_AS_IT_IS),
     Mutation("a WAL that is a header and no more", Wal, "has_frames", "self.size > HEADER.size",

@@ -4,7 +4,6 @@ Owns the bounds. Looks into the server, where a bound can't be seen from outside
 """
 
 import math
-import selectors
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Iterator, List, Set, Tuple, cast
 
@@ -17,6 +16,13 @@ from metricsd.protocol.outcomes import REPLY_ROOM
 from metricsd.protocol.replies import MAX_REPLY_BYTES
 from metricsd.protocol.rows import PIECE_BYTES
 from metricsd.server import STOP_SECONDS
+from metricsd.upkeep import (
+    IDLE_SWEEPS,
+    LOOKS_A_CLOSE,
+    LOOKS_A_TURN,
+    SHORTEST_IDLE_PAUSE,
+    SHORTEST_PAUSE,
+)
 from simulation.clients import MOST, Client
 from simulation.model import MIN_TIMESTAMP, Gone, Put, promise
 
@@ -25,17 +31,19 @@ if TYPE_CHECKING:
 
 TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that sums are exact
 
-# Turns in which a client who is owed an answer gets nothing, at most: these, divided by the slow
-# puts of which a turn does not do more.
-STALLED_TURNS = 512
+STALLED_TURNS = 16  # in which a client who is owed an answer gets nothing: a commit waits for 5
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
-IDLE_SHARE, IDLE_TURNS = 1.2, 16  # of its time-out, and turns then: a sweep closes some 60 in one
 SPIN_TURNS = 12  # in which the same one is ready, and nothing comes of it, at most
 OUTBOX_BYTES = REPLY_ROOM + MAX_REPLY_BYTES + PIECE_BYTES
 TIMERS = 64  # that are set beside those of clients, at most
-SWEEP_TURNS, SWEEP_SECONDS = 60, 3.0  # after which what is too old is gone: the later of these
 UNSYNCED_SECONDS = 1.0 + 4 * TICK  # until a commit is synced, with everysec
 STOP_MORE_SECONDS = 1.0  # that a stop may take beyond STOP_SECONDS: a turn
+
+# A sweep may just have passed by what is late, and takes some turns to its end, however long these
+# are; the next one begins after a pause, which ends within a turn, and takes as many. So of a turn
+# no more than a pause counts; what is late is gone after so many of these, and two sweeps' turns.
+SWEEP_PAUSES = 4
+SWEEP_TURNS = 25  # of the sweeps for old points, where they are cut into slices
 
 
 class Promises:
@@ -46,7 +54,9 @@ class Promises:
         self._spins = self._moved = self._commits = self._failures = 0
         self._ready: Set[Any] = set()  # those who were in each turn since something came of it
         self._unsynced_since = math.inf  # in seconds
-        self._aged: Deque[Tuple[int, float, Gone]] = deque()  # what is too old, since when
+        self._before = world.now  # when the last turn ended
+        self._swept = 0.0  # seconds that count for sweeps
+        self._aged: Deque[Tuple[float, Gone]] = deque()  # what is too old, since when
         self._failed = -math.inf  # when the loop last heard that the disk had failed, in seconds
 
     def synced(self) -> None:
@@ -67,26 +77,28 @@ class Promises:
 
     def turn(self) -> None:
         """A turn is over."""
-        world = self._world
-        if isinstance(self._world.server._store, DurableStore):
-            self._check_disk(self._world.server._store)
+        world, store = self._world, self._world.server._store
+        passed, self._before = world.now - self._before, world.now
         excused = self.disk_fails(world.now) or bool(world.jobs)
+        if isinstance(store, DurableStore):
+            self._check_disk(store)
+            excused |= bool(store._written or store._saving)  # in their order, some in a turn
         for client in world.clients:
             if client.eager:
                 client.push(MOST)
                 client.read(MOST)
             if not client.left:
                 self._check_client(client, excused)
+                self._check_idle(client, passed)
         promise(world.listening.receives <= ACCEPTS_A_TURN or world.stopping, "too many at once")
         world.listening.receives = 0
         self._check_bounds()
         self._note_lines()
-        self._aged.append((world.turns, world.now, (world.model.oldest, world.step)))
-        while (
-            self._aged[0][0] < world.turns - SWEEP_TURNS
-            and self._aged[0][1] < world.now - SWEEP_SECONDS
-        ):
-            world.model.gone = self._aged.popleft()[2]
+        self._swept += min(passed, SHORTEST_PAUSE)
+        self._aged.append((self._swept, (world.model.oldest, world.step)))
+        pauses = SWEEP_PAUSES + (2 * SWEEP_TURNS if world.sliced else 0)
+        while self._aged[0][0] < self._swept - pauses * SHORTEST_PAUSE:
+            world.model.gone = self._aged.popleft()[1]
         slow = world.disk.failures or any(client.deaf for client in world.clients)
         seconds = STOP_MORE_SECONDS + (STOP_SECONDS if slow else 0.0)
         promise(not world.stopping or world.now <= world.stopped + seconds, "a stop does not end")
@@ -110,32 +122,29 @@ class Promises:
         once = sock.receives <= 1 and sock.sends <= 1
         promise(once or client.feeds or self._world.stopping, "a client is served twice in a turn")
         sock.receives = sock.sends = 0
-        waits = not excused and sock.moved == client.moved and self._is_owed(client)
         if sock.moved != client.moved:
             client.active = self._world.now
-        if client.answered:
-            client.spoken_to = self._world.now
-        key = self._world.selector.watched.get(sock)
-        client.answered = key is not None and key.events == selectors.EVENT_WRITE
+        waits = not excused and sock.moved == client.moved and self._is_owed(client)
         client.stalled, client.moved = client.stalled + 1 if waits else 0, sock.moved
-        most = STALLED_TURNS // self._world.options["SLOW_PUTS"]
-        promise(client.stalled <= most, f"{client.name} is owed an answer, and starves")
-        timeout = self._world.options["idle_timeout"] or math.inf
+        promise(client.stalled <= STALLED_TURNS, f"{client.name} is owed an answer, and starves")
+
+    def _check_idle(self, client: Client, passed: float) -> None:
+        sock, timeout = client.socket, self._world.options["idle_timeout"]
         pending = client.feeds or client.expected or client.outbox or sock.outbound or sock.shut
-        idle = (
-            client.accepted
-            and not pending
-            and self._world.now > max(client.active, client.spoken_to) + timeout * IDLE_SHARE + 0.2
-        )
-        if not client.idle:
-            client.idle_since = self._world.now
-        client.idle = client.idle + 1 if idle else 0
-        in_time = self._world.now <= client.idle_since + timeout * IDLE_SHARE + 0.2  # for a sweep
-        promise(client.idle <= IDLE_TURNS or in_time, f"{client.name} is idle, and not closed")
+        if timeout is None or client.connection is None or pending:
+            client.overdue = 0.0
+            return
+        pause = max(timeout / IDLE_SWEEPS, SHORTEST_IDLE_PAUSE)
+        if self._world.now > client.connection.last_active + timeout:
+            client.overdue += min(passed, pause)
+        sweep = 1 + len(self._world.sockets) * LOOKS_A_CLOSE // LOOKS_A_TURN  # turns
+        late = client.overdue > (SWEEP_PAUSES + 2 * sweep) * pause
+        promise(not late, f"{client.name} is idle, and not closed")
 
     def _is_owed(self, client: Client) -> bool:
         sock = client.socket
-        return client.owed and client.accepted and not sock.closed and not sock.outbound
+        there = client.connection is not None
+        return client.owed and there and not sock.closed and not sock.outbound
 
     def _check_bounds(self) -> None:
         options, server = self._world.options, self._world.server
@@ -177,8 +186,9 @@ class Promises:
     def spin(self, ready: List[Any]) -> None:
         """Who is ready again and again is seen to, or to lines that came before and are slow."""
         intake = self._intake
-        moved = sum(sock.moved for sock in self._world.sockets) + intake.points
+        moved = sum(sock.moved for sock in self._world.sockets) + intake.points + intake.bad_lines
         moved += intake.refused_full + intake.refused_failed
+        moved += sum(pending.points for pending in intake._open)
         there = {key.fileobj for key, _ in ready}
         again = there & self._ready if moved == self._moved else set()
         self._spins = self._spins + 1 if again else 0
@@ -200,7 +210,7 @@ class Promises:
             if not client.deaf:
                 client.read(MOST)  # what is left
                 client.read(MOST)  # and the end
-            there = client.accepted or world.all_accepted
+            there = client.connection or world.all_accepted
             gone = client.socket.reset or client.socket.troubled
             if calm and client.feeds and there and not gone:
                 for put in client.expected:

@@ -65,6 +65,7 @@ class World:
     def __init__(self, script: Script, folder: Path, teller: Teller = NOBODY) -> None:
         self.options = script.options
         self.durable = self.options["fsync"] is not None
+        self.sliced = self.options["SLOW_PUTS"] < 8  # the sweeps for old points take several turns
         self.teller = teller
         self.now = 0.0  # seconds; they pass when the world says so
         self.step = 0  # of all that happens, for the model
@@ -108,6 +109,9 @@ class World:
 
     def _patches(self) -> contextlib.ExitStack:
         stopwatch = itertools.count(0.0, TICK).__next__  # each look takes some time
+        sweep = functools.partial(
+            upkeep.drop_old, stopwatch=stopwatch if self.sliced else lambda: 0.0
+        )
         stack = contextlib.ExitStack()
         before = signal.signal(signal.SIGVTALRM, self._on_hang)
         stack.callback(signal.signal, signal.SIGVTALRM, before)
@@ -122,7 +126,7 @@ class World:
             (connection, "handle", lambda sock: sock),
             (connection, "read", Socket.recv),
             (connection, "write", Socket.send),
-            (upkeep, "drop_old", functools.partial(upkeep.drop_old, stopwatch=stopwatch)),
+            (upkeep, "drop_old", sweep),
             (logger, "handle", self._on_log),
             (logger, "isEnabledFor", lambda level: level >= logging.ERROR),
         ):
@@ -230,7 +234,7 @@ class World:
         self._named += 1
         for client in self.clients:
             if client.socket is sock:
-                client.name, client.accepted, client.active = name, True, self.now
+                client.name, client.connection, client.active = name, made, self.now
         return made
 
     # What happens at the system calls of the server.
@@ -315,7 +319,7 @@ class World:
             if not client.deaf:
                 client.push(MOST)
                 client.read(MOST)
-            if not self.all_accepted and client.accepted:  # so that others are accepted
+            if not self.all_accepted and client.connection:  # so that others are accepted
                 if client.deaf:
                     client.leave()
                 elif not (client.owed or client.outbox):
@@ -336,7 +340,7 @@ class World:
         """Stop the server, and note what it owes."""
         self.stopping, self.stopped = True, self.now
         for client in self.clients:
-            client.eager |= not client.deaf
+            client.eager |= not (client.deaf or client.feeds)
         self.server.stop()
 
     def pass_time(self, seconds: float) -> None:
@@ -348,7 +352,7 @@ class World:
     def told(self, client: Client, kind: str, data: bytes) -> None:
         """A client sends or reads."""
         self.digest = zlib.crc32(data, self.digest)
-        if client.accepted:  # or else it is told then
+        if client.connection:  # or else it is told then
             self.teller.act(kind, client.name, data)
 
     def drop(self, key: str) -> None:

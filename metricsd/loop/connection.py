@@ -112,7 +112,8 @@ class Connection:
         if not full:
             self._input_ended = True
             self._listening = False
-        self.session.receive(data, full and more_waiting(self._socket))
+        if data or not self._ending:  # or else a line that had begun would be taken for a whole one
+            self.session.receive(data, full and more_waiting(self._socket))
 
     def _on_writable(self) -> None:
         """First phase, while talking: make more of what there is to say, if all has been sent."""
