@@ -17,13 +17,11 @@ import threading
 import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
-from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from subject import Client, Subject, close_all
 
-from metricsd.durable import reading
 from metricsd.loop.connection import RECEIVE_BYTES
 from metricsd.protocol import MAX_LINE_BYTES, Dispatcher, Session
 from metricsd.protocol.outcomes import REPLY_ROOM
@@ -629,8 +627,7 @@ def _damage(
     dice = random.Random(1)
     outcomes: Dict[str, int] = {}
     logging.disable(logging.CRITICAL)
-    few_ids = mock.patch.object(reading, "SEEK_IDS", 1000)  # the files are small
-    with tempfile.TemporaryDirectory() as folder, few_ids:
+    with tempfile.TemporaryDirectory() as folder:
         original = durable_damage.Original(Path(folder), "always")
         names = [name for name in original.killed if not name.endswith("-shm")]
         for number in range(count):

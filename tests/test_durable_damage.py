@@ -2,13 +2,14 @@
 
 import logging
 import random
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Iterator
-from unittest import mock
 
 import pytest
 
-from metricsd.durable import reading
+from metricsd.durable.database import PAGE_BYTES, connect, create
+from metricsd.durable.tables import About, Chunk, log_row
 from tests.conftest import quick_folder
 from tests.durable_damage import Original, cut, flipped, outcome, read, write
 from tests.durable_script import Held, killed, loaded
@@ -28,8 +29,7 @@ def _original() -> Original:
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
-    with mock.patch.object(reading, "SEEK_IDS", 60):
-        yield
+    yield
     logging.disable(logging.NOTSET)
 
 
@@ -104,3 +104,20 @@ def test_what_is_lost_is_told(original: Original, tmp_path: Path, caplog: Any) -
     path.write_bytes(bytes(data))
     loaded(path, salvage=True)
     assert "lost: " in caplog.text and "points were salvaged" in caplog.text
+
+
+def test_rows_behind_a_broken_page_of_an_old_log(tmp_path: Path) -> None:
+    path, first, count = tmp_path / "points.db", 10**7 + 1, 400
+    create(str(path), About("always", logged=first - 1))
+    with closing(connect(str(path), "mode=rw")) as connection:
+        for number in range(first, first + count):
+            chunk = Chunk()
+            chunk.keys, chunk.values, chunk.timestamps = [f"key{number}"], [1.0], [number]
+            connection.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", log_row(number, chunk))
+    data = bytearray(path.read_bytes())
+    page = data.index(f"key{first}".encode()) // PAGE_BYTES * PAGE_BYTES
+    in_page = data.count(b"key", page, page + PAGE_BYTES)
+    data[page] ^= 32  # what kind of a page it is
+    path.write_bytes(bytes(data))
+    found = loaded(path, salvage=True)
+    assert list(found) == [f"key{number}" for number in range(first + in_page, first + count)]

@@ -20,15 +20,16 @@ from metricsd.durable.tables import (
     log_bytes,
     puts_of,
 )  # fmt: skip
-from metricsd.store import Mirror, SavedSeries, Series, put_all, unseal
+from metricsd.store import MAX_TIMESTAMP, Mirror, SavedSeries, Series, put_all, unseal
 
 # What SQLite, and what Python makes of it, raise of a broken file. Its words may be broken, too.
 UNREADABLE = (sqlite3.Error, UnicodeError, MemoryError)
 
 NOT_OURS = "it has no table of metricsd's; put a backup in its place, or choose another file"
 
-# Ids that are tried one by one behind a page that can't be read, which may lead to as many rows.
-SEEK_IDS = 50000
+# A page that can't be read may stand for one id or, if it leads to others, for millions; and an old
+# table begins with a high id. So behind it ids are tried in steps of so large a part of the way.
+SEEK_PART = 0.01
 
 
 class Reader:
@@ -186,15 +187,22 @@ class Reader:
             last = found[0]
 
     def _seek(self, table: str, last: int) -> Optional[Row]:
-        """The next row that can be read; None if it can't be found."""
-        for number in range(last + 1, last + 1 + SEEK_IDS):
+        """The next row that can be read; None if there is none."""
+        unread, step = last, 1
+        while unread + step <= MAX_TIMESTAMP:  # which is the highest id, too
             try:
-                select = f"SELECT * FROM {table} WHERE id = ?"
-                row: Optional[Row] = self._connection.execute(select, (number,)).fetchone()
+                select = f"SELECT * FROM {table} WHERE id >= ? ORDER BY id LIMIT 1"
+                row: Optional[Row] = self._connection.execute(select, (unread + step,)).fetchone()
+                found = row is None or row[0] >= unread + step  # if not, pages are mixed up
             except UNREADABLE:
-                continue
-            if row is not None:
+                found = False
+            if not found:
+                unread += step
+                step = 1 + int((unread - last) * SEEK_PART)
+            elif step == 1:
                 return row
+            else:
+                step //= 2  # there may be another one before
         return None
 
     def _damaged(self, what: str) -> None:
