@@ -114,6 +114,14 @@ def test_a_file_that_is_none_of_ours(path: Path, text: bytes) -> None:
     assert contents(path.parent) == {"points.db": text}
 
 
+def test_a_pipe_and_a_device(path: Path) -> None:
+    os.mkfifo(str(path))
+    for name in (str(path), os.devnull):
+        with pytest.raises(FileError, match="it is a device or a pipe"):
+            Held(Path(name), salvage=True)
+    assert [file.name for file in path.parent.iterdir()] == ["points.db"]
+
+
 def test_another_database_of_sqlite(path: Path) -> None:
     with closing(sqlite3.connect(str(path))) as connection:
         connection.execute("CREATE TABLE log (id)")

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import stat
 from typing import Iterator, Tuple
 
 from metricsd.durable.database import Database, connect, create
@@ -27,6 +28,7 @@ logger = logging.getLogger("metricsd")
 WITHOUT_WAL, WITH_WAL = b"\1\1", b"\2\2"
 
 IN_USE = "another server uses it; stop that one, or choose another file"
+NO_FILE = "it is a device or a pipe; choose a file"
 LEFT_ALONE = "its WAL is there without it; bring the file back, or move the WAL away"
 DAMAGED = "put a backup in its place, or start with --salvage to load what is whole"
 EMPTY = "it is empty, as it never is by itself; put a backup in its place, or remove it"
@@ -87,14 +89,17 @@ def _lock(path: str) -> int:
     """
     lock = os.open(path, os.O_RDWR)
     try:
+        if not stat.S_ISREG(os.fstat(lock).st_mode):  # a device may have no end, a pipe no answer
+            raise Refused(NO_FILE)
         if fcntl is not None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(lock), os.stat(path)):
             raise BlockingIOError  # it has just been replaced
-    except OSError as error:
+    except BlockingIOError:
         os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise Refused(IN_USE) from None
+        raise Refused(IN_USE) from None
+    except BaseException:
+        os.close(lock)
         raise
     return lock
 
