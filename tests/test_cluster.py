@@ -170,7 +170,7 @@ def assert_lists(cluster: Shards) -> None:
     """None of the hashes is more than a compact list."""
     for shard in cluster.primaries:
         for name in shard.ask("KEYS", "*:*"):
-            if name != KEYS:
+            if name != KEYS.encode():
                 assert shard.ask("OBJECT", "ENCODING", name) == b"listpack"
 
 

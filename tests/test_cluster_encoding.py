@@ -8,16 +8,14 @@ import pytest
 from metricsd.cluster.address import parse
 from metricsd.cluster.encoding import (
     BUCKET_SECONDS,
-    MARK,
     PACKED,
     bucket_of,
     columns_of,
     end_of,
     hash_name,
     index_name,
-    is_first,
     member,
-    puts_of,
+    points_of,
     slot_of,
 )
 from metricsd.cluster.packing import PART_SECONDS, part_name
@@ -38,13 +36,11 @@ def test_points_come_back_as_they_were() -> None:
     times = [min(max(time, MIN_TIMESTAMP), MAX_TIMESTAMP) for time in times]
     model.update(zip(times, values))
     found: Dict[int, float] = {}
-    for place, put in puts_of(["k"] * len(values), values, times).items():
-        _, name, *words = put
+    for place, (name, *words) in points_of(["k"] * len(values), values, times).items():
         assert name == hash_name(place)
-        texts = [word if isinstance(word, bytes) else word.encode() for word in words]
+        texts = [word.encode() for word in words]
         fields = dict(zip(texts[::2], texts[1::2]))
-        assert MARK in fields
-        assert len(fields) <= BUCKET_SECONDS + 1
+        assert len(fields) <= BUCKET_SECONDS
         timestamps, some = columns_of(place[1], fields)
         assert list(timestamps) == sorted(timestamps)
         found.update(zip(timestamps, some))
@@ -73,17 +69,9 @@ def test_no_two_names_are_the_same_and_a_key_is_in_one_slot() -> None:
 
 def test_slots_are_those_of_the_cluster() -> None:
     # Of the specification's own examples, and of Valkey's CLUSTER KEYSLOT.
-    assert slot_of(b"123456789") == 12739
-    assert slot_of(b"{user1000}.following") == slot_of(b"user1000") == 3443
-    assert slot_of(b"foo{}{bar}") == 8363
-
-
-def test_the_mark_tells_a_new_hash_from_one_that_was_there() -> None:
-    (put,) = puts_of(["a"] * 3, [1.0, 2.0, 3.0], [5, 5, 6]).values()
-    assert put == [b"HSET", b"{a}:0", b"", b"", b"5", "1", b"5", "2", b"6", "3"]
-    assert is_first(put, 3)
-    assert not is_first(put, 2)
-    assert not is_first(put, 0)
+    assert slot_of("123456789") == 12739
+    assert slot_of("{user1000}.following") == slot_of("user1000") == 3443
+    assert slot_of("foo{}{bar}") == 8363
 
 
 def test_who_is_told_of_a_failure() -> None:
@@ -120,11 +108,11 @@ def test_questions_take_their_steps_together() -> None:
 def test_a_packed_bucket_is_read_a_few_parts_at_a_time(base: int) -> None:
     """Of the buckets some are packed; what is in a bucket is newer than what is in its parts."""
     dice, model = random.Random(base), {}
-    hashes: Dict[bytes, Dict[bytes, bytes]] = {}
+    hashes: Dict[str, Dict[bytes, bytes]] = {}
     for time in sorted(dice.sample(range(base, base + 3 * BUCKET_SECONDS), 6000)):
         bucket, second = divmod(time, BUCKET_SECONDS)
         name = hash_name(("k", bucket))
-        fields = hashes.setdefault(name, {MARK: b""})
+        fields = hashes.setdefault(name, {})
         if bucket % 2:
             fields[PACKED] = b""
             part = hashes.setdefault(part_name(("k", bucket), second // PART_SECONDS), {})
@@ -139,7 +127,7 @@ def test_a_packed_bucket_is_read_a_few_parts_at_a_time(base: int) -> None:
         def run(self, commands: List[Any]) -> List[Any]:
             return [self._answer(*command) for command in commands]
 
-        def _answer(self, command: bytes, name: bytes, *words: bytes) -> Any:
+        def _answer(self, command: bytes, name: str, *words: bytes) -> Any:
             if command == b"HGETALL":
                 return hashes.get(name, {})
             names = [member(bucket) for bucket in buckets]

@@ -1,18 +1,20 @@
 """A put into a cluster: what is sent for it, and in which turn its client has an answer.
 
 In the place of the link to a cluster there is one that tells each command, and answers as shards
-would that have seen none of these keys before. It waits until it is told to answer.
+would that have seen none of these keys before: two of them, with half of the slots each. It waits
+until it is told to answer.
 """
 
+import json
 import logging
 import threading
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Set
 from unittest import mock
 
 import removal  # noqa: F401  # it finds metricsd
 
 from metricsd.cluster import store as cluster
-from metricsd.cluster.encoding import Command, slot_of
+from metricsd.cluster.encoding import SLOTS, Command, name_in, slot_of
 from metricsd.loop import Reactor
 from metricsd.protocol import Dispatcher, Session
 
@@ -25,7 +27,14 @@ class ToldLink:
     def __init__(self, _address: object) -> None:
         self.may_answer = threading.Event()
         self.fails = False
-        self._known: List[Any] = []
+        self._hashes: Set[str] = set()
+
+    def owners(self) -> List[int]:
+        """The shard of each slot."""
+        return [1] * (SLOTS // 2) + [2] * (SLOTS // 2)
+
+    def forget_owners(self) -> None:
+        """They stay the same."""
 
     def run(self, commands: Sequence[Command]) -> List[Any]:
         """Tell these, and answer each."""
@@ -33,22 +42,25 @@ class ToldLink:
         return [self._answer(command) for command in commands]
 
     def _answer(self, command: Command) -> Any:
+        shard = self.owners()[slot_of(name_in(command))]
         words = [word.decode() if isinstance(word, bytes) else word for word in command]
-        shown = " ".join(word or '""' for word in words)
-        slot = slot_of(command[1] if isinstance(command[1], bytes) else command[1].encode())
-        failed = self.fails and words[1].startswith("{disk}")
-        if words[0] == "ZADD" and words[1] == "metricsd:keys":
-            shown = shown.replace(words[-2], "NOW")
-        print(f"    slot {slot:5}  {shown}{'   fails' if failed else ''}")
+        shown = [" ".join(words)]
+        hashes = json.loads(words[4]) if words[0] == "EVAL" else []
+        if hashes:
+            shown = ["store " + " ".join(points) for points in hashes]
+        if words[:2] == ["ZADD", "metricsd:keys"]:
+            shown = [f"ZADD metricsd:keys NX NOW {words[-1]}"]
+        failed = self.fails and name_in(command).startswith("{disk}")
+        for line in shown:
+            print(f"    shard {shard}  {line}{'   fails' if failed else ''}")
         if failed:
             return ConnectionError("a shard is down")
         if words[0] == "ZSCORE":
             return 1.0
-        if words[0] == "HSET":
-            added = [one for one in words[2::2] if (words[1], one) not in self._known]
-            self._known += [(words[1], one) for one in added]
-            return len(added)
-        return 1
+        names = [points[0] for points in hashes]
+        new = [[place, b""] for place, name in enumerate(names, 1) if name not in self._hashes]
+        self._hashes.update(names)
+        return new if hashes else 1
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -20,19 +20,12 @@ from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Columns
 BUCKET_SECONDS = 4000
 
 # The sorted set of all keys, by the microsecond of their first put.
-KEYS = b"metricsd:keys"
-
-# A field that every hash has, and every put sets. So the number of fields that a put has added says
-# whether there was a hash before: if not, it is one more than there were points. It may have been
-# there and be lost, with a primary that had not told its replica.
-MARK = b""
+KEYS = "metricsd:keys"
 
 # A field of a hash whose bucket has parts.
 PACKED = b"packed"
 
-MARKS = (MARK, PACKED)
-
-OFFSETS = [b"%d" % second for second in range(BUCKET_SECONDS)]
+OFFSETS = [str(second) for second in range(BUCKET_SECONDS)]
 
 # Added to the number of a bucket in the set of a key, which is sorted as text: none is negative
 # then, and all have as many digits.
@@ -44,18 +37,19 @@ SLOTS = 16384  # of every cluster
 Word = Union[bytes, str]
 Command = List[Word]
 Place = Tuple[str, int]  # a key and the number of one of its buckets
+Points = List[str]  # the name of a hash, and then fields and values
 
 
-def index_name(key: str) -> bytes:
+def index_name(key: str) -> str:
     """The name of the set of a key's buckets."""
     # A tag that is empty would be none. No key has a space, so this is no other key's name.
     tag = " " + key if key[0] == "}" else key
-    return b"{%s}" % tag.encode()
+    return "{" + tag + "}"
 
 
-def hash_name(place: Place) -> bytes:
+def hash_name(place: Place) -> str:
     """The name of the hash of a bucket."""
-    return index_name(place[0]) + b":%d" % place[1]
+    return f"{index_name(place[0])}:{place[1]}"
 
 
 def member(bucket: int) -> bytes:
@@ -73,44 +67,39 @@ def end_of(bucket: int) -> int:
     return min((bucket + 1) * BUCKET_SECONDS - 1, MAX_TIMESTAMP)
 
 
-def puts_of(keys: List[str], values: List[float], timestamps: List[int]) -> Dict[Place, Command]:
-    """The command that stores all the points of a hash, for each; later points replace earlier."""
-    found: Dict[Place, Command] = {}
+def points_of(keys: List[str], values: List[float], timestamps: List[int]) -> Dict[Place, Points]:
+    """The points of each hash, in their order."""
+    found: Dict[Place, Points] = {}
     for key, value, timestamp in zip(keys, values, timestamps):
         bucket, second = divmod(timestamp, BUCKET_SECONDS)
         place = (key, bucket)
-        command = found.get(place)
-        if command is None:
-            command = found[place] = [b"HSET", hash_name(place), MARK, b""]
+        points = found.get(place)
+        if points is None:
+            points = found[place] = [hash_name(place)]
         text = repr(value)
         # A whole number takes a few bytes in a compact list, any other text one for each character.
-        command += (OFFSETS[second], text[:-2] if text.endswith(".0") else text)
+        points += (OFFSETS[second], text[:-2] if text.endswith(".0") else text)
     return found
-
-
-def is_first(put: Command, added: int) -> bool:
-    """Whether there was no hash before this command, which has added so many fields."""
-    return added > 1 and added > len(set(put[4::2]))
 
 
 def columns_of(bucket: int, fields: Dict[bytes, bytes]) -> Columns:
     """The points of a hash, sorted. Raises ValueError if somebody else has written into it."""
     base = bucket * BUCKET_SECONDS
-    points = sorted((int(second), value) for second, value in fields.items() if second not in MARKS)
+    points = sorted((int(second), value) for second, value in fields.items() if second != PACKED)
     timestamps = array("q", [base + second for second, _ in points])
     return timestamps, array("d", [float(value) for _, value in points])
 
 
-def name_in(command: Command) -> bytes:
+def name_in(command: Command) -> str:
     """The name by which a command finds its shard."""
     name = command[3] if command[0] == b"EVAL" else command[1]
-    assert isinstance(name, bytes)
+    assert isinstance(name, str)
     return name
 
 
-def slot_of(name: bytes) -> int:
+def slot_of(name: str) -> int:
     """The slot of a name of ours: CRC16 of its hash tag, or of all of it."""
-    start = name.find(b"{")
-    end = name.find(b"}", start + 1)
+    start = name.find("{")
+    end = name.find("}", start + 1)
     tag = name[start + 1 : end] if 0 <= start < end - 1 else name
-    return crc_hqx(tag, 0) % SLOTS
+    return crc_hqx(tag.encode(), 0) % SLOTS

@@ -22,6 +22,7 @@ REPLICA_MS = 500
 # Seconds from a failure to connect until it is tried again.
 RETRY_SECONDS = 0.5
 
+Node = Tuple[str, int]  # its host and its port
 Results = List[Any]  # one a command; an exception is in the place of one that has failed
 
 
@@ -52,6 +53,7 @@ class Link:
         self._client: Any = None
         self._failed = ""  # why the last attempt to connect has failed
         self._retry_at = 0.0
+        self._owners: List[Optional[Node]] = []  # by slot; empty: to be asked for
 
     def run(self, commands: Sequence[Command]) -> Results:
         """Do all of these; those of one slot in their order. Raises LinkError."""
@@ -66,14 +68,23 @@ class Link:
         except library.GlideError as error:
             raise LinkError(str(error)) from error
 
-    def owners(self) -> List[Tuple[int, int, Tuple[str, int]]]:
-        """Which slots are whose: the first, the last, and the address of their primary."""
-        client = self._connected()
-        try:
-            answer = client.custom_command([b"CLUSTER", b"SLOTS"], self.library.RandomNode())
-        except self.library.GlideError as error:
-            raise LinkError(str(error)) from error
-        return [(first, last, (node[0].decode(), node[1])) for first, last, node, *_ in answer]
+    def owners(self) -> List[Optional[Node]]:
+        """The primary of each slot, if it has one, as it was when last asked. Raises LinkError."""
+        if not self._owners:
+            client = self._connected()
+            try:
+                answer = client.custom_command([b"CLUSTER", b"SLOTS"], self.library.RandomNode())
+            except self.library.GlideError as error:
+                raise LinkError(str(error)) from error
+            self._owners = [None] * SLOTS
+            for first, last, node, *_ in answer:
+                slots = slice(first, last + 1)
+                self._owners[slots] = [(node[0].decode(), node[1])] * (last + 1 - first)
+        return self._owners
+
+    def forget_owners(self) -> None:
+        """Ask for them again: they may be others by now."""
+        self._owners = []
 
     def to_node(self, host: str, port: int) -> Any:
         """A client of the library that speaks to one node only. Raises LinkError."""
@@ -108,7 +119,7 @@ class Link:
         self,
         client: Any,
         configuration: Callable[..., Any],
-        hosts: List[Tuple[str, int]],
+        hosts: List[Node],
         advanced: Callable[..., Any],
     ) -> Any:
         library, address = self.library, self._address
@@ -140,14 +151,15 @@ class ReplicatedLink:
 
     def __init__(self, address: Address) -> None:
         self._link = Link(address)
-        self._nodes: Dict[Tuple[str, int], Any] = {}
-        self._owners: Optional[List[Tuple[str, int]]] = None  # by slot; None: to be asked for
-        self._retry_at: Dict[Tuple[str, int], float] = {}  # nodes that have just failed, and when
+        self.owners = self._link.owners
+        self.forget_owners = self._link.forget_owners
+        self._nodes: Dict[Node, Any] = {}
+        self._retry_at: Dict[Node, float] = {}  # nodes that have just failed, and when
 
     def run(self, commands: Sequence[Command]) -> Results:
         """Do all of these; those of one slot in their order. Raises LinkError."""
-        owners = self._owners_of_slots()
-        places: Dict[Tuple[str, int], List[int]] = {}
+        owners = self.owners()
+        places: Dict[Optional[Node], List[int]] = {}
         for place, command in enumerate(commands):
             places.setdefault(owners[slot_of(name_in(command))], []).append(place)
         results: Results = [None] * len(commands)
@@ -163,8 +175,11 @@ class ReplicatedLink:
             client.close()
         self._link.close()
 
-    def _run_on(self, node: Tuple[str, int], commands: List[Command]) -> Results:
+    def _run_on(self, node: Optional[Node], commands: List[Command]) -> Results:
         library = self._link.library
+        if node is None:
+            self.forget_owners()
+            return [LinkError("not all slots are served")] * len(commands)
         if time.monotonic() < self._retry_at.get(node, 0.0):
             return [LinkError("it has just failed")] * len(commands)
         batch = library.Batch(is_atomic=False)
@@ -184,18 +199,8 @@ class ReplicatedLink:
             results = [error] * len(commands)
             self._retry_at[node] = time.monotonic() + RETRY_SECONDS  # others need not wait for it
         if any(isinstance(result, Exception) for result in results):
-            self._owners = None  # they may be others by now
+            self.forget_owners()
             client = self._nodes.pop(node, None)
             if client is not None:
                 client.close()
         return results
-
-    def _owners_of_slots(self) -> List[Tuple[str, int]]:
-        if self._owners is None:
-            owners: Dict[int, Tuple[str, int]] = {}
-            for first, last, node in self._link.owners():
-                owners.update(dict.fromkeys(range(first, last + 1), node))
-            if len(owners) < SLOTS:
-                raise LinkError("not all slots are served")
-            self._owners = [owners[slot] for slot in range(SLOTS)]
-        return self._owners

@@ -12,15 +12,16 @@ from metricsd.cluster.encoding import (
     KEYS,
     Command,
     Place,
+    Points,
     end_of,
     hash_name,
     index_name,
-    is_first,
     member,
-    puts_of,
+    points_of,
 )
 from metricsd.cluster.links import LinkError
-from metricsd.cluster.packing import PACK_EVERY, pack
+from metricsd.cluster.packing import PACK_FIELDS
+from metricsd.cluster.storing import Outcome, commands_for, grouped, store
 from metricsd.store import Receipt
 
 # Keys of which this front remembers the bucket it put to last, at some 250 bytes each. Beyond that
@@ -81,64 +82,57 @@ class Writer:
         self._link = link
         self._retention = retention
         self._wall_clock = wall_clock
-        # The bucket of each key that has been put to last, and points since it may have been packed
-        self._seen: Dict[str, Tuple[int, int]] = {}
-        self._packs: List[Command] = []  # these go out with the next batch
+        self._seen: Dict[str, int] = {}  # the bucket of each key that has been put to last
         self._last_new = ""  # the key that has been indexed last
         self._order = 0  # of that, in KEYS
 
     def write(self, batch: Batch) -> None:
         """Store these puts, and note which may have failed."""
-        puts = puts_of(batch.keys, batch.values, batch.timestamps)
+        points = points_of(batch.keys, batch.values, batch.timestamps)
         try:
-            failed = self._write(puts, batch)
+            failed = self._write(points, batch)
         except LinkError as error:
             batch.problem = str(error)
-            failed = set(puts)
+            failed = set(points)
         for key, _ in failed:
             self._seen.pop(key, None)  # it may have been stored, in a hash that is in no index
         batch.failed = failed
 
-    def _write(self, puts: Dict[Place, Command], batch: Batch) -> Set[Place]:
+    def _write(self, points: Dict[Place, Points], batch: Batch) -> Set[Place]:
         """Return the places of those that may not be stored, or not be found."""
-        commands = [*puts.values(), *self._packs]
-        self._packs = []
+        outcome = Outcome()
+        groups = grouped(points, self._link.owners())
+        commands = commands_for(groups, points)
         if self._last_new:
             commands.append([b"ZSCORE", KEYS, self._last_new])
         results = self._link.run(commands)
         if self._last_new and not isinstance(results[-1], float):
             self._seen.clear()  # the index has lost it, and maybe others
-        failed: Set[Place] = set()
-        new: List[Place] = []
-        for (place, put), added in zip(puts.items(), results):
-            if isinstance(added, Exception):
-                batch.problem = str(added)
-                failed.add(place)
-            elif not self._has_seen(place, added) or is_first(put, added):
-                new.append(place)
-        if new:
-            failed |= self._index(new, batch)
-        return failed
+        outcome.hear(groups, results)
+        if outcome.refused or outcome.failed:
+            self._link.forget_owners()
+        if outcome.refused:
+            alone = [[place] for place in outcome.refused]
+            outcome.hear(alone, self._link.run(commands_for(alone, points)))
+        failed = outcome.failed.union(outcome.refused)
+        batch.problem = outcome.problem if failed else ""
+        new = [
+            place
+            for place in points
+            if place in outcome.new or self._seen.get(place[0]) != place[1]
+            if place not in failed
+        ]
+        return failed | self._index(new, points, batch) if new else failed
 
-    def _has_seen(self, place: Place, added: int) -> bool:
-        """Whether this bucket is in the indexes; let it be packed after PACK_EVERY points."""
-        key, bucket = place
-        seen, count = self._seen.get(key, (None, 0))
-        count = count + added if seen == bucket else added
-        if count >= PACK_EVERY:
-            self._packs.append(pack(place))
-            count = 0
-        if seen == bucket:
-            self._seen[key] = (bucket, count)
-        return seen == bucket
-
-    def _index(self, new: List[Place], batch: Batch) -> Set[Place]:
+    def _index(self, new: List[Place], points: Dict[Place, Points], batch: Batch) -> Set[Place]:
         """Let these be found; return those for which that has failed."""
         commands: List[Command] = []
         counts: List[int] = []
         for place in new:
             before = len(commands)
             commands += self._index_commands(place)
+            if len(points[place]) > 2 * PACK_FIELDS:
+                commands.append(store([[hash_name(place)]]))
             counts.append(len(commands) - before)
         results = iter(self._link.run(commands))
         failed: Set[Place] = set()
@@ -150,7 +144,7 @@ class Writer:
                 batch.problem = str(errors[0])
                 failed.add(place)
             else:
-                self._seen[place[0]] = (place[1], 0)
+                self._seen[place[0]] = place[1]
                 self._last_new = place[0]
         return failed
 
