@@ -121,3 +121,12 @@ def test_rows_behind_a_broken_page_of_an_old_log(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     found = loaded(path, salvage=True)
     assert list(found) == [f"key{number}" for number in range(first + in_page, first + count)]
+
+
+def test_what_is_lost_of_the_wal_is_told(original: Original, tmp_path: Path, caplog: Any) -> None:
+    logging.disable(logging.NOTSET)
+    files = dict(original.killed)
+    files["points.db-wal"] = files["points.db-wal"][:-1]
+    path = write(tmp_path / "files", files)
+    assert "last" not in loaded(path, salvage=True)
+    assert "lost: maybe some of the last puts: its WAL, frame" in caplog.text

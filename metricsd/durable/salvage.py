@@ -32,7 +32,8 @@ def salvage(path: str, fsync: str) -> List[str]:
     try:
         create(new, About(fsync))
         _make_image(path, image, new)
-        losses: List[str] = []
+        torn = Wal(path).damage()
+        losses = [f"maybe some of the last puts: its WAL, {torn}"] if torn else []
         with contextlib.closing(connect(image, "immutable=1")) as connection:
             connection.text_factory = bytes
             reader = Reader(connection, losses)
