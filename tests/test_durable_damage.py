@@ -8,8 +8,9 @@ from typing import Any, Iterator
 
 import pytest
 
-from metricsd.durable.database import PAGE_BYTES, connect, create
-from metricsd.durable.tables import About, Chunk, log_row
+from metricsd.durable.checkpoint import Saved
+from metricsd.durable.database import PAGE_BYTES, Database
+from metricsd.durable.tables import About, Chunk
 from tests.conftest import quick_folder
 from tests.durable_damage import Original, cut, flipped, outcome, read, write
 from tests.durable_script import Held, killed, loaded
@@ -108,12 +109,13 @@ def test_what_is_lost_is_told(original: Original, tmp_path: Path, caplog: Any) -
 
 def test_rows_behind_a_broken_page_of_an_old_log(tmp_path: Path) -> None:
     path, first, count = tmp_path / "points.db", 10**7 + 1, 400
-    create(str(path), About("always", logged=first - 1))
-    with closing(connect(str(path), "mode=rw")) as connection:
+    path.touch()
+    with closing(Database(str(path), Saved(About("always", logged=first - 1)))) as database:
+        database.saved.last_logged = first - 1
         for number in range(first, first + count):
             chunk = Chunk()
             chunk.keys, chunk.values, chunk.timestamps = [f"key{number}"], [1.0], [number]
-            connection.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", log_row(number, chunk))
+            database.write(chunk)
     data = bytearray(path.read_bytes())
     page = data.index(f"key{first}".encode()) // PAGE_BYTES * PAGE_BYTES
     in_page = data.count(b"key", page, page + PAGE_BYTES)

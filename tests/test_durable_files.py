@@ -13,7 +13,6 @@ from unittest import mock
 import pytest
 
 from metricsd.durable import FileError, backup, tables
-from metricsd.durable.database import create
 from metricsd.durable.wal import HEADER
 from tests.durable_script import Held, killed, loaded
 
@@ -131,8 +130,8 @@ def test_another_database_of_sqlite(path: Path) -> None:
 
 
 def test_a_newer_format(path: Path) -> None:
-    with mock.patch.object(tables, "FORMAT", 4):
-        create(str(path), tables.About("always"))
+    with mock.patch.object(tables, "FORMAT", 4), pytest.raises(FileError):
+        Held(path)
     assert refusal(path) == (
         f"cannot use {path}: it has format 4; use a version that knows that, not 3"
     )
@@ -142,8 +141,8 @@ def test_a_newer_format(path: Path) -> None:
 
 def test_a_file_of_a_machine_with_other_numbers(path: Path) -> None:
     other = {"little": "big", "big": "little"}[sys.byteorder]
-    with mock.patch("sys.byteorder", other):
-        create(str(path), tables.About("always"))
+    with mock.patch("sys.byteorder", other), Held(path):
+        pass
     assert f"{other}-endian" in refusal(path)
 
 
@@ -199,8 +198,11 @@ def test_a_copy_of_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_start_that_is_cut_short_is_made_good(path: Path) -> None:
-    """Killed when a salvage has put a file in the place of the old one, whose WAL is there."""
+def cut_short(path: Path) -> Path:
+    """What is there when a salvage is killed that has put a file in the place of the old one.
+
+    Its WAL is there still.
+    """
     with Held(path) as held:
         held.put_safely(("old", 1.0, 1))
         copy = killed(held, path.parent / "copy")
@@ -210,5 +212,19 @@ def test_a_start_that_is_cut_short_is_made_good(path: Path) -> None:
     with closing(sqlite3.connect(str(new))) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     new.replace(copy)
+    return copy
+
+
+def test_a_salvage_that_is_cut_short_is_made_good(path: Path) -> None:
+    copy = cut_short(path)
     assert loaded(copy) == {"new": {1: 1.0}}
     assert [file.name for file in copy.parent.iterdir()] == ["points.db"]
+
+
+def test_what_is_salvaged_may_be_damaged_too(path: Path) -> None:
+    copy = cut_short(path)
+    data = copy.read_bytes()
+    copy.write_bytes(data.replace(b"new", b"New"))
+    assert "row 1 of series" in refusal(copy)
+    copy.write_bytes(data)
+    assert loaded(copy) == {"new": {1: 1.0}}

@@ -109,7 +109,7 @@ MUTATIONS = [
              "self._pending += len(keys)",
              "self._pending += len(keys); self._memory.put_many(keys, values, timestamps)"),
     Mutation("a commit that waits for nobody", Gathering, "is_early",
-             "self._reactor.call_later(WAIT_SECONDS, _nothing)"),
+             "self._reactor.call_later(WAIT_SECONDS, nothing)"),
     Mutation("no sync each second", DurableStore, "_commit",
              "self._sync = Task(self._reactor, self._sync_soon(), self._worker)"),
     Mutation("refused for ever", DurableStore, "put_many",
@@ -123,7 +123,7 @@ MUTATIONS = [
     Mutation("a checkpoint that leaves a series out", Saved, "add",
              "step.kept[key] = ", "step.series = step.series[1:]; step.kept[key] = "),
     Mutation("a start that forgets what to save", Reader, "_run_log",
-             "self.saved.changed.update(names)"),
+             "self.saved.changed.update(dict.fromkeys(keys))"),
     # Those of a second look, which the world had to be made stricter for, half of them.
     Mutation("idle though it is active", Connection, "answer",
              "self.last_active = self._reactor.now"),
@@ -187,9 +187,10 @@ MUTATIONS = [
              "deadline = self._clock() + STOP_SECONDS", "deadline = self._clock()"),
     Mutation("the store is not closed", Server, "close", "self._store.close()"),
     Mutation("a commit that is not synced", Database, "__init__",
-             'f"synchronous = {SYNCHRONOUS[saved.about.fsync]}"', '"synchronous = NORMAL"'),
+             'f"PRAGMA synchronous = {SYNCHRONOUS[saved.about.fsync]}"',
+             '"PRAGMA synchronous = NORMAL"'),
     Mutation("a drop that is not run again", Reader, "_run_log",
-             'self.memory.drop(row[1].decode().split("\\n"), self.saved.lose)'),
+             'self.memory.drop(names.decode().split("\\n"), self.saved.lose)'),
     Mutation("log rows dropped too early", store, "checkpoint", "first = saved.about.logged",
              "first = logged"),
     # What runs have found in the server itself, done again.
@@ -201,6 +202,6 @@ MUTATIONS = [
              "if data or not self._ending:", "if True:"),
     Mutation("a WAL cut short in its header", Wal, "__init__",
              HEADER_PADDED, HEADER_AS_IT_IS),
-    Mutation("a WAL that is a header and no more", Wal, "has_frames", "self.size > HEADER.size",
+    Mutation("a WAL that is a header and no more", Wal, "damage", "self.size > HEADER.size",
              "self.size > 0"),
 ]  # fmt: skip

@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 import os
-import sqlite3
 import sys
 
-from metricsd.durable.database import connect, create
+from metricsd.durable.checkpoint import Saved
+from metricsd.durable.database import Database, connect
+from metricsd.durable.files import link, scratch, told
 from metricsd.durable.tables import TABLES, About, FileError
 
 
@@ -15,25 +16,17 @@ def backup(path: str, target: str) -> None:
 
     Not by SQLite's own function, which Python 3.6 lacks, and which begins anew with each commit.
     """
-    try:
-        with contextlib.closing(connect(os.path.realpath(path), "mode=ro")) as connection:
-            create(target, About("always"))
-            try:
-                _copy(connection, target)
-            except BaseException:
-                os.remove(target)
-                raise
-    except (OSError, sqlite3.Error) as error:
-        what = getattr(error, "strerror", None) or error
-        raise FileError(f"cannot copy {path} to {target}: {what}") from error
-
-
-def _copy(connection: sqlite3.Connection, target: str) -> None:
-    connection.execute("ATTACH ? AS copy", (target,))
-    connection.execute("BEGIN")
-    for table in TABLES:
-        connection.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
-    connection.execute("COMMIT")
+    with told(f"cannot copy {path} to {target}"):
+        path, target = os.path.realpath(path), os.path.realpath(target)
+        with contextlib.closing(connect(path, "mode=ro")) as connection, scratch(target) as new:
+            Database(new, Saved(About("always"))).close()
+            connection.execute("ATTACH ? AS copy", (new,))
+            connection.execute("BEGIN")
+            for table in TABLES:
+                connection.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
+            connection.execute("COMMIT")
+            connection.execute("DETACH copy")  # which brings its WAL into it
+            link(new, target, os.rename)
 
 
 def main() -> int:

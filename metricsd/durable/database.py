@@ -7,11 +7,11 @@ import contextlib
 import errno
 import os
 import sqlite3
-from typing import Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import quote
 
 from metricsd.durable.checkpoint import Saved, Step
-from metricsd.durable.tables import TABLES, About, Chunk, Row, log_bytes, log_row, with_checksum
+from metricsd.durable.tables import TABLES, Chunk, Row, log_bytes, log_row, with_checksum
 
 # In a page. With 4 KiB, as SQLite has it, commits write twice as many pages, which takes 5 to 10 %
 # more of the processor.
@@ -33,33 +33,22 @@ UPDATE_ABOUT = "REPLACE INTO about VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 def connect(path: str, parameters: str) -> sqlite3.Connection:
-    """Open a file that is there. Raises sqlite3.Error."""
+    """Open a file that is there; its texts are bytes. Raises sqlite3.Error."""
     uri = f"file:{quote(os.fsencode(path))}?{parameters}"
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         uri, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False, uri=True
     )
-
-
-def create(path: str, about: About) -> None:
-    """Make a new file with empty tables. Raises OSError if there is one, sqlite3.Error."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    with contextlib.closing(connect(path, "mode=rw")) as connection:
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA auto_vacuum = FULL")  # a commit gives back what it leaves free
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN")
-        for table in TABLES.values():
-            connection.execute(table)
-        connection.execute(UPDATE_ABOUT, about.row())
-        connection.execute("COMMIT")
+    connection.text_factory = bytes
+    return connection
 
 
 class Database:
     """A file that is whole. What raises leaves it as it was, and may be tried again."""
 
-    def __init__(self, path: str, saved: Saved, held: contextlib.ExitStack) -> None:
-        """Open it for writing, with an empty WAL. Raises OSError, sqlite3.Error.
+    def __init__(
+        self, path: str, saved: Saved, held: Optional[contextlib.ExitStack] = None
+    ) -> None:
+        """Open it for writing, with an empty WAL; it may be empty. Raises OSError, sqlite3.Error.
 
         ``held`` has what else is to be given back when it is closed, last of all.
         """
@@ -67,21 +56,26 @@ class Database:
         self.saved = saved  # what is in it
         self.bytes = 0  # of it and its WAL, when something was last written
         self._suspect = False  # whether something may be in the WAL that was not committed
-        self._connection = connect(path, "mode=rw")
-        held.callback(self._connection.close)
-        for setting in (
-            f"synchronous = {SYNCHRONOUS[saved.about.fsync]}",
-            f"wal_autocheckpoint = {WAL_PAGES}",
-            "journal_mode = WAL",
-            "temp_store = MEMORY",
-        ):
-            self._connection.execute("PRAGMA " + setting)
-        self._connection.execute(UPDATE_ABOUT, saved.about.row())
-        self._empty_wal()
-        self._identities = self._look()
-        self._wal = os.open(path + "-wal", os.O_RDWR)
-        held.callback(os.close, self._wal)
-        self.close = held.pop_all().close  # brings the WAL into the database, and lets go of both
+        with held or contextlib.ExitStack() as held:
+            self._connection = held.enter_context(contextlib.closing(connect(path, "mode=rw")))
+            for statement in (
+                f"PRAGMA page_size = {PAGE_BYTES}",  # of a file that is empty
+                "PRAGMA auto_vacuum = FULL",  # a commit gives back what it leaves free
+                "PRAGMA journal_mode = WAL",
+                f"PRAGMA synchronous = {SYNCHRONOUS[saved.about.fsync]}",
+                f"PRAGMA wal_autocheckpoint = {WAL_PAGES}",
+                "PRAGMA temp_store = MEMORY",
+                "BEGIN IMMEDIATE",
+                *(table.replace("TABLE", "TABLE IF NOT EXISTS", 1) for table in TABLES.values()),
+            ):
+                self._connection.execute(statement)
+            self._connection.execute(UPDATE_ABOUT, saved.about.row())
+            self._connection.execute("COMMIT")
+            self._empty_wal()
+            self._identities = self._look()
+            self._wal = os.open(path + "-wal", os.O_RDWR)
+            held.callback(os.close, self._wal)
+            self.close = held.pop_all().close  # brings the WAL into the database, lets go of all
 
     def write(self, chunk: Chunk) -> None:
         """Add a chunk to the log and commit."""

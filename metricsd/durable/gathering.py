@@ -41,11 +41,11 @@ class Gathering:
             return False
         if self._hasty:
             if grows:
-                self._reactor.call_later(0.0, _nothing)
+                self._reactor.call_later(0.0, nothing)
             return grows
         misses = pending < self._expected
         if misses and begins:
-            self._reactor.call_later(WAIT_SECONDS, _nothing)
+            self._reactor.call_later(WAIT_SECONDS, nothing)
         return misses
 
     def committed(self, pending: int) -> None:
@@ -55,5 +55,5 @@ class Gathering:
         self._hasty = max(self._hasty - 1, 0)
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """What a timer does that only wakes the loop."""

@@ -8,142 +8,93 @@ import logging
 import os
 import shutil
 import sqlite3
-import stat
 from typing import Iterator, Tuple
 
-from metricsd.durable.database import Database, connect, create
-from metricsd.durable.reading import Reader
-from metricsd.durable.salvage import remove, salvage, set_aside, sync_folder
+from metricsd.durable.checkpoint import Saved
+from metricsd.durable.database import Database, connect
+from metricsd.durable.files import link, lock, scratch, set_aside, told
+from metricsd.durable.reading import UNREADABLE, Reader
+from metricsd.durable.salvage import salvage
 from metricsd.durable.tables import About, Damage, FileError, Refused
-from metricsd.durable.wal import Wal
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
+from metricsd.durable.wal import WITH_WAL, WITHOUT_WAL, Wal
 
 logger = logging.getLogger("metricsd")
 
-# For writing and for reading, in the header of a database: without a WAL, and with one.
-WITHOUT_WAL, WITH_WAL = b"\1\1", b"\2\2"
-
-IN_USE = "another server uses it; stop that one, or choose another file"
-NO_FILE = "it is a device or a pipe; choose a file"
 LEFT_ALONE = "its WAL is there without it; bring the file back, or move the WAL away"
 DAMAGED = "put a backup in its place, or start with --salvage to load what is whole"
 EMPTY = "it is empty, as it never is by itself; put a backup in its place, or remove it"
-UNUSABLE = "choose a file that can be read and written, in a folder like that"
 
 
 def open_file(path: str, fsync: str, salvaging: bool) -> Tuple[Database, Reader]:
     """Load a file, or make a new one. Raises FileError."""
-    try:
+    with told(f"cannot use {path}"), contextlib.ExitStack() as held:
         path = os.path.realpath(path)
         if not os.path.exists(path):
             _create(path, fsync)
-        with contextlib.ExitStack() as held:
-            held.callback(os.close, _lock(path))
-            try:
-                reader = _read(path)
-            except Damage:
-                if not salvaging:
-                    raise
-                for line in salvage(path, fsync):
-                    logger.warning("%s: %s", path, line)
-            else:
-                reader.saved.about = reader.saved.about._replace(fsync=fsync)
-                return Database(path, reader.saved, held), reader
-        return open_file(path, fsync, False)  # there is another one in its place
-    except Damage as error:
-        raise FileError(f"{path} is damaged: {error}; {DAMAGED}") from error
-    except Refused as error:
-        raise FileError(f"cannot use {path}: {error}") from error
-    except (OSError, ValueError, sqlite3.Error) as error:
-        what = getattr(error, "strerror", None) or error
-        raise FileError(f"cannot use {path}: {what}; {UNUSABLE}") from error
+        lock(path, held)
+        try:
+            reader = _read(path)
+        except Damage as error:
+            if not salvaging:
+                raise FileError(f"{path} is damaged: {error}; {DAMAGED}") from error
+            logger.warning("%s is damaged: %s", path, error)
+            salvage(path, fsync)
+        else:
+            reader.saved.about = reader.saved.about._replace(fsync=fsync)
+            return Database(path, reader.saved, held), reader
+    return open_file(path, fsync, False)  # there is another one in its place
 
 
 def _create(path: str, fsync: str) -> None:
     """Make a new file, which is complete as soon as it is there."""
     if Wal(path).size:
         raise Refused(LEFT_ALONE)
-    new = f"{path}.{os.getpid()}.new"
-    remove(new)
-    try:
-        create(new, About(fsync))
-        try:
-            os.link(new, path)
-        except FileExistsError:
-            pass  # another server was faster
-        except OSError:  # a file system without links
-            os.rename(new, path)
-    finally:
-        remove(new)
-    sync_folder(path)
-
-
-def _lock(path: str) -> int:
-    """Be the only owner of a file, whatever it is called, until this descriptor is closed.
-
-    SQLite locks it in another way; closing this before SQLite has closed it would end that.
-    """
-    lock = os.open(path, os.O_RDWR)
-    try:
-        if not stat.S_ISREG(os.fstat(lock).st_mode):  # a device may have no end, a pipe no answer
-            raise Refused(NO_FILE)
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(lock), os.stat(path)):
-            raise BlockingIOError  # it has just been replaced
-    except BlockingIOError:
-        os.close(lock)
-        raise Refused(IN_USE) from None
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
+    with scratch(path) as new, contextlib.suppress(FileExistsError):  # if another is faster
+        Database(new, Saved(About(fsync))).close()
+        link(new, path, os.rename)
 
 
 def _read(path: str) -> Reader:
-    """Load a file that is whole. Raises Damage, OSError, sqlite3.Error, Refused."""
-    with open(path, "rb") as file:
-        head = file.read(20)
-    if head[18:] == WITHOUT_WAL:  # one that is there belongs to what has been salvaged
-        remove(path + "-wal")
-        remove(path + "-shm")
+    """Load a file that is whole. Raises Damage, OSError, Refused."""
     wal = Wal(path)
-    torn = wal.damage()
-    if not head and not wal.size:
+    if not wal.size and not os.path.getsize(path):
         raise Refused(EMPTY)
-    if head[18:] not in (WITHOUT_WAL, WITH_WAL):  # SQLite would read it, but not write
-        raise Damage("its header")
     try:
-        with _reading(path, wal) as connection:
+        if wal.versions not in (WITHOUT_WAL, WITH_WAL):  # SQLite would read it, but not write
+            raise Damage("its header")
+        with _reading(path, bool(wal.pages)) as connection:
+            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if said != b"ok":  # how its pages hang together, also those that nobody reads
+                raise Damage(said.decode("utf-8", "replace"))
             reader = Reader(connection)
-            reader.read()
-    except Damage as error:
-        raise Damage(f"its WAL, {torn}" if torn else str(error)) from error
-    if torn and reader.saved.about.fsync == "always":
-        raise Damage(f"its WAL, {torn}")
-    if torn:  # which the other policies allow, when the power fails
+        if reader.losses:
+            raise Damage(reader.losses[0])
+        if wal.damage and reader.saved.about.fsync == "always":
+            raise Damage(wal.damage)
+    except (Damage, *UNREADABLE) as error:
+        raise Damage(wal.damage or error) from error
+    if wal.damage:  # which the other policies allow, when the power fails
         aside = set_aside(path, shutil.copy)
-        logger.warning("%s: its WAL, %s: the last puts are left out; see %s", path, torn, aside)
+        logger.warning("%s: %s: the last puts are left out; see %s", path, wal.damage, aside)
+    if wal.versions == WITHOUT_WAL:  # one that is there belongs to what has been salvaged
+        for end in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path + end)
     return reader
 
 
 @contextlib.contextmanager
-def _reading(path: str, wal: Wal) -> Iterator[sqlite3.Connection]:
+def _reading(path: str, with_wal: bool) -> Iterator[sqlite3.Connection]:
     """Read a file without changing it, nor its WAL, nor the index of that."""
     index = path + "-shm"
-    made = wal.has_frames and not os.path.exists(index)
+    made = with_wal and not os.path.exists(index)
     if made:  # SQLite wants one, though it makes its own in memory if it may not write to this one
         os.close(os.open(index, os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        connection = connect(path, "mode=ro&readonly_shm=1" if wal.has_frames else "immutable=1")
-        with contextlib.closing(connection):
-            connection.text_factory = bytes
+        parameters = "mode=ro&readonly_shm=1" if with_wal else "immutable=1"
+        with contextlib.closing(connect(path, parameters)) as connection:
             connection.execute("BEGIN")
             yield connection
     finally:
         if made:
-            remove(index)
+            os.remove(index)

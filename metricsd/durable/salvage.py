@@ -5,109 +5,68 @@ damaged file is where it was, or all that was whole of it is.
 """
 
 import contextlib
+import functools
+import logging
 import os
 import shutil
-from typing import Callable, List
 
 from metricsd.durable.checkpoint import Saved, checkpoint
-from metricsd.durable.database import PAGE_BYTES, Database, connect, create
+from metricsd.durable.database import PAGE_BYTES, Database, connect
+from metricsd.durable.files import link, scratch, set_aside
 from metricsd.durable.reading import Reader
 from metricsd.durable.tables import About, Refused
 from metricsd.durable.wal import Wal
 
-# Where the first page, which is the same in every file but for this, has the number of pages.
-SIZE_PLACE = 28
+NOTHING = "nothing in it can be read; put a backup in its place, or move it away"
+
+# Where the first page, which is the same in every file but for this, has the number of pages. If
+# that is 0, SQLite looks at the size of the file.
+PAGES = slice(28, 32)
+
+logger = logging.getLogger("metricsd")
 
 
-def salvage(path: str, fsync: str) -> List[str]:
-    """Put a file in the place of a damaged one; return what was lost, line by line.
+def salvage(path: str, fsync: str) -> None:
+    """Put a file in the place of a damaged one, and tell what was lost.
 
     The WAL of the damaged one stays behind, but the new file says that it has none. Raises OSError,
     sqlite3.Error; Refused if nothing in it is of a kind that is known here.
     """
-    new, image = path + ".salvaging", path + ".image"
-    scratch = (new, new + "-wal", image)
-    for left in scratch:
-        remove(left)
-    try:
-        create(new, About(fsync))
-        _make_image(path, image, new)
-        torn = Wal(path).damage()
-        losses = [f"maybe some of the last puts: its WAL, {torn}"] if torn else []
-        with contextlib.closing(connect(image, "immutable=1")) as connection:
-            connection.text_factory = bytes
-            reader = Reader(connection, losses)
-            reader.read()
-        if not reader.rows:
-            raise Refused("nothing in it can be read; put a backup in its place, or move it away")
-        _write(reader, new, fsync)
-        aside = set_aside(path, os.link)
+    wal, saved = Wal(path), Saved(About(fsync))
+    with scratch(path) as new:
+        Database(new, saved).close()
+        with contextlib.closing(connect(_image(path, wal, new), "immutable=1")) as connection:
+            reader = Reader(connection)
+        if not reader.memory.points:
+            raise Refused(NOTHING)
+        saved.changed = {key: None for key, _ in reader.memory.items()}
+        with contextlib.closing(Database(new, saved)) as database:
+            for work in checkpoint(saved, reader.memory, database.save, 0):
+                if callable(work):
+                    work()
+        with contextlib.closing(connect(new, "mode=rw")) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+        aside = set_aside(path, functools.partial(link, otherwise=shutil.copy))
         os.replace(new, path)
-    finally:
-        for left in scratch:
-            remove(left)
-    sync_folder(path)
-    told = f"{reader.memory.points:,} points were salvaged; the damaged file is {aside} now"
-    return [*(f"lost: {loss}" for loss in losses), told]
+    torn = [f"maybe some of the last puts: {wal.damage}"] if wal.damage else []
+    for loss in dict.fromkeys(torn + reader.losses):
+        logger.warning("%s: lost: %s", path, loss)
+    points = f"{reader.memory.points:,}"
+    logger.warning("%s: %s points were salvaged; the damaged file is %s now", path, points, aside)
 
 
-def set_aside(path: str, copy: Callable[[str, str], object]) -> str:
-    """Copy a file and its WAL to a name that is free, which is returned."""
-    number = 1
-    while os.path.exists(f"{path}.damaged{number}"):
-        number += 1
-    aside = f"{path}.damaged{number}"
-    for end in ("-wal", ""):
-        if os.path.exists(path + end):
-            try:
-                copy(path + end, aside + end)
-            except OSError:  # a file system without links
-                shutil.copy(path + end, aside + end)
-    return aside
-
-
-def remove(path: str) -> None:
-    """Remove a file, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
-
-
-def sync_folder(path: str) -> None:
-    """Let the disk have the name of a file."""
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _make_image(path: str, image: str, sound: str) -> None:
+def _image(path: str, wal: Wal, sound: str) -> str:
     """Copy a database, with all that is whole in its WAL, and the first page of a sound one.
 
     What has been cut off is zeros, as SQLite reads no table while the first page of one is missing.
     """
-    os.close(os.open(image, os.O_CREAT | os.O_EXCL, 0o600))
+    image = sound + ".image"
     shutil.copyfile(path, image)
     with open(image, "r+b") as file, open(sound, "rb") as other:
-        for page, data in Wal(path).whole_pages():
+        first = other.read(PAGE_BYTES)
+        pages = {**wal.pages, 1: first[: PAGES.start] + bytes(4) + first[PAGES.stop :]}
+        for page, data in pages.items():
             file.seek((page - 1) * len(data))
             file.write(data)
-        first = bytearray(other.read(PAGE_BYTES))
-        size = max(file.seek(0, os.SEEK_END), other.seek(0, os.SEEK_END))
-        pages = -(-size // PAGE_BYTES)
-        file.truncate(pages * PAGE_BYTES)
-        first[SIZE_PLACE : SIZE_PLACE + 4] = pages.to_bytes(4, "big")
-        file.seek(0)
-        file.write(first)
-
-
-def _write(reader: Reader, path: str, fsync: str) -> None:
-    """Write all that has been read to a new file, which has no WAL then."""
-    saved = Saved(About(fsync))
-    saved.changed = {key: None for key, _ in reader.memory.items()}
-    with contextlib.closing(Database(path, saved, contextlib.ExitStack())) as database:
-        for work in checkpoint(saved, reader.memory, database.save, 0):
-            if callable(work):
-                work()
-    with contextlib.closing(connect(path, "mode=rw")) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
+        file.truncate(max(file.seek(0, os.SEEK_END), other.seek(0, os.SEEK_END)))
+    return image

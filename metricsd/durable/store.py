@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Callable, Deque, Iterator, List, Optional, Set, Tuple
 
 from metricsd.durable.checkpoint import checkpoint
-from metricsd.durable.gathering import Gathering
+from metricsd.durable.gathering import Gathering, nothing
 from metricsd.durable.opening import open_file
 from metricsd.durable.tables import Chunk, FileError
 from metricsd.loop import REPEATS, Reactor, Steps, Task, Worker
@@ -260,7 +260,7 @@ class DurableStore(Store):
         until = time.perf_counter() + SLICE_SECONDS
         while self._written:
             if time.perf_counter() > until:
-                self._reactor.call_later(0.0, _nothing)  # the next turn is to follow at once
+                self._reactor.call_later(0.0, nothing)  # the next turn is to follow at once
                 return
             chunk = self._written[0]
             self._store_some(chunk)
@@ -357,7 +357,3 @@ class DurableStore(Store):
                 raise StoreError("store is full")
             self._new.add((key, timestamp))
         return self._new
-
-
-def _nothing() -> None:
-    pass

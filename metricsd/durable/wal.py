@@ -5,20 +5,22 @@ looked at before. Its format is documented and stable: https://sqlite.org/filefo
 4, and https://sqlite.org/walformat.html for its index. Owns these formats, and no other.
 """
 
-import os
+import contextlib
 import struct
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 HEADER = struct.Struct(">8I")  # magic, version, page size, number, two salts, two sums
 FRAME = struct.Struct(">2I8s2I")  # page, pages of the database, salts, two sums
 MAGIC = 0x377F0682  # the last bit tells the byte order of the words that are summed up
 MASK = 0xFFFFFFFF
 
-# How the index begins, in the byte order of the machine: the frames that are known are the fifth of
-# these, then come sums, the salts, and two sums of all that.
-INDEX = struct.Struct("=3I4xI12x8s2I")
+# How the index begins, and once more, in the byte order of the machine: the frames that are known,
+# and the salts.
+INDEX = struct.Struct("=16xI12x8s8x")
 
-Sums = Tuple[int, int]
+# For writing and for reading, in the header of a database: without a WAL, and with one.
+VERSIONS = slice(18, 20)
+WITHOUT_WAL, WITH_WAL = b"\1\1", b"\2\2"
 
 
 class Frame(NamedTuple):
@@ -30,115 +32,90 @@ class Frame(NamedTuple):
     whole: bool  # as it was written, and in its place
 
 
+MISSING = Frame(0, 0, b"", False)
+
+
 class Wal:
-    """The file beside a database, if there is one."""
+    """The file beside a database, if there is one, and it belongs to that."""
 
     def __init__(self, database: str) -> None:
-        """Read its header. Raises OSError."""
-        self.path = database + "-wal"
-        self._index = database + "-shm"
-        try:
-            with open(self.path, "rb") as file:
-                head = file.read(HEADER.size)
-                self.size = os.fstat(file.fileno()).st_size
-        except FileNotFoundError:
-            head, self.size = b"", 0
+        """Read all of it, but for a last transaction in pieces. Raises OSError.
+
+        That one may have been under way when the power failed.
+        """
+        self.versions = contents(database, VERSIONS.stop)[VERSIONS]
+        self._data = b"" if self.versions == WITHOUT_WAL else contents(database + "-wal")
+        self._index = contents(database + "-shm", 2 * INDEX.size)
+        self.size = len(self._data)
+        head = self._data[: HEADER.size]
         head = head.ljust(HEADER.size, b"\0")  # a full disk may have cut it short
         fields = HEADER.unpack(head)
-        self._order = "<>"[fields[0] & 1]
-        self._page_size = fields[2]
-        self._salts = head[16:24]
-        self._sums: Sums = fields[6:]
-        sums = _sums(head[:24], (0, 0), self._order)
-        self._known = fields[0] & ~1 == MAGIC and sums == self._sums
+        self._order, self._page_size = "<>"[fields[0] & 1], fields[2]
+        self._salts, self._sums = head[16:24], fields[6:]
+        self._known = fields[0] & ~1 == MAGIC and self._sum(head[:24], (0, 0)) == self._sums
+        self._frames: List[Frame] = []
+        last: List[Frame] = []
+        frames = self._read_frames() if self._known else []
+        for number, frame in enumerate(frames, 1):
+            last.append(frame)
+            if frame.pages and (number < len(frames) or all(one.whole for one in last)):
+                self._frames += last
+                last = []
 
     @property
-    def has_frames(self) -> bool:
-        """Whether there is more than a header, of which SQLite may say ``locking protocol``."""
-        return self.size > HEADER.size
-
     def damage(self) -> Optional[str]:
-        """What is wrong with it, in words; None for nothing, or a last transaction in pieces.
+        """What is wrong with it, in words; None for nothing.
 
-        That one may have been under way when the power failed. If the index knows it as written,
-        which outlives a process that was killed, it was not.
+        The index, which outlives a process that was killed, may know of more than there is.
         """
-        if self.has_frames and not self._known:
-            return "its header is damaged"
-        committed = 0  # frames
-        bad: Optional[int] = None
-        for transaction in self.transactions():
-            if bad is not None:
-                return f"frame {bad} is damaged"
-            whole = [frame.whole for frame in transaction]
-            if not all(whole):
-                bad = committed + whole.index(False) + 1
-            elif transaction[-1].pages:
-                committed += len(transaction)
-        if self._indexed() > committed:
-            return f"frame {bad or committed + 1} is damaged or missing"
+        if self.size > HEADER.size and not self._known:
+            return "its WAL, its header is damaged"
+        whole = [frame.whole for frame in self._frames] + [False]
+        bad = whole.index(False) + 1
+        if bad <= max(len(self._frames), self._indexed()):
+            return f"its WAL, frame {bad} is damaged or missing"
         return None
 
-    def transactions(self) -> Iterator[List[Frame]]:
-        """Yield the frames of each transaction; the end of the last one may be missing."""
+    @property
+    def pages(self) -> Dict[int, bytes]:
+        """Those of the database that are whole in it, by their numbers, as they were last."""
+        return {frame.page: frame.data for frame in self._frames if frame.whole}
+
+    def _read_frames(self) -> List[Frame]:
+        """The frames that were written since the header, also those behind a bad one."""
         frames: List[Frame] = []
-        for frame in self._frames():
-            frames.append(frame)
-            if frame.pages:
-                yield frames
-                frames = []
-        if frames:
-            yield frames
+        sums, missing = self._sums, 0
+        size = FRAME.size + self._page_size
+        for start in range(HEADER.size, self.size - size + 1, size):
+            page, pages, salts, *written = FRAME.unpack_from(self._data, start)
+            before, sums = sums, tuple(written)
+            if salts != self._salts:
+                missing += 1  # if none follows, it is left from before
+                continue
+            data = self._data[start + FRAME.size : start + size]
+            right = self._sum(self._data[start : start + 8] + data, before)
+            frames += [MISSING] * missing + [Frame(page, pages, data, right == sums)]
+            missing = 0
+        return frames
 
-    def whole_pages(self) -> Iterator[Tuple[int, bytes]]:
-        """Yield each page that is whole and its number, in their order; to save what can be saved.
-
-        The last transaction is left out if not all of it is.
-        """
-        before: List[Frame] = []
-        for transaction in self.transactions():
-            yield from ((frame.page, frame.data) for frame in before if frame.whole)
-            before = transaction
-        if before and before[-1].pages and all(frame.whole for frame in before):
-            yield from ((frame.page, frame.data) for frame in before)
-
-    def _frames(self) -> Iterator[Frame]:
-        """Yield the frames that were written since the header, also those behind a bad one."""
-        if not self._known:
-            return
-        sums, gap = self._sums, False
-        with open(self.path, "rb") as file:
-            file.seek(HEADER.size)
-            for _ in range((self.size - HEADER.size) // (FRAME.size + self._page_size)):
-                head, data = file.read(FRAME.size), file.read(self._page_size)
-                page, pages, salts, *written = FRAME.unpack(head)
-                before, sums = sums, (written[0], written[1])
-                if salts != self._salts:
-                    gap = True  # if there is none after it, it is left from before
-                    continue
-                if gap:
-                    gap = False
-                    yield Frame(0, 0, b"", False)
-                right = _sums(data, _sums(head[:8], before, self._order), self._order)
-                yield Frame(page, pages, data, right == sums)
+    def _sum(self, data: bytes, sums: Tuple[int, ...]) -> Tuple[int, ...]:
+        """The checksum of bytes in pairs of words, after those that gave ``sums``."""
+        a, b = sums
+        for word in struct.unpack(f"{self._order}{len(data) // 4}I", data):
+            a, b = b, (a + b + word) & MASK
+        return a, b
 
     def _indexed(self) -> int:
         """The frames that the index knows, if it is the one of these frames."""
-        try:
-            with open(self._index, "rb") as file:
-                first, second = file.read(INDEX.size), file.read(INDEX.size)
-            *_, known, salts, a, b = INDEX.unpack(first)
-        except (OSError, struct.error):
+        first, second = self._index[: INDEX.size], self._index[INDEX.size :]
+        if first != second or len(first) < INDEX.size:
             return 0
-        right = (
-            first == second and salts == self._salts and _sums(first[:40], (0, 0), "=") == (a, b)
-        )
-        return int(known) if right else 0
+        known, salts = INDEX.unpack(first)
+        return known if salts == self._salts else 0
 
 
-def _sums(data: bytes, sums: Sums, order: str) -> Sums:
-    """The checksum of bytes in pairs of words, after those that gave ``sums``."""
-    a, b = sums
-    for word in struct.unpack(f"{order}{len(data) // 4}I", data):
-        a, b = b, (a + b + word) & MASK
-    return a, b
+def contents(path: str, size: int = -1) -> bytes:
+    """What is in a file, or how it begins; nothing if it is not there. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read(size)
+    return b""

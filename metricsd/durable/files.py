@@ -1,0 +1,94 @@
+"""Files as such: what goes wrong with one, who owns it, how a new one gets its name.
+
+Does not know what is in them.
+"""
+
+import contextlib
+import os
+import sqlite3
+import stat
+import tempfile
+from itertools import count
+from typing import Callable, Iterator
+
+from metricsd.durable.tables import FileError, Refused
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+IN_USE = "another server uses it; stop that one, or choose another file"
+NO_FILE = "it is a device or a pipe; choose a file"
+UNUSABLE = "choose a file that can be read and written, in a folder like that"
+
+
+@contextlib.contextmanager
+def told(failure: str) -> Iterator[None]:
+    """Whatever goes wrong with a file is a FileError: one line, with what to do about it."""
+    try:
+        yield
+    except Refused as error:
+        raise FileError(f"{failure}: {error}") from error
+    except (OSError, ValueError, sqlite3.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise FileError(f"{failure}: {what}; {UNUSABLE}") from error
+
+
+def lock(path: str, held: contextlib.ExitStack) -> None:
+    """Be the only owner of a file, whatever it is called, until ``held`` is closed.
+
+    SQLite locks it in another way; closing this before SQLite has closed it would end that.
+    """
+    file = os.open(path, os.O_RDWR)
+    held.callback(os.close, file)
+    if not stat.S_ISREG(os.fstat(file).st_mode):  # a device may have no end, a pipe no answer
+        raise Refused(NO_FILE)
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(file), os.stat(path)):
+            raise BlockingIOError  # it has just been replaced
+    except BlockingIOError:
+        raise Refused(IN_USE) from None
+
+
+@contextlib.contextmanager
+def scratch(path: str) -> Iterator[str]:
+    """An empty file in a folder of its own beside another one, for what is to be complete first.
+
+    The folder is gone afterwards, and the disk has the names of the files that were moved.
+    """
+    folder = os.path.dirname(path)
+    with tempfile.TemporaryDirectory(prefix="metricsd-", dir=folder) as made:
+        new = os.path.join(made, "new")
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        yield new
+    names = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(names)
+    finally:
+        os.close(names)
+
+
+def link(file: str, name: str, otherwise: Callable[[str, str], object]) -> None:
+    """Give a file another name, or do ``otherwise`` if the file system has no links.
+
+    Raises OSError, such as FileExistsError.
+    """
+    try:
+        os.link(file, name)
+    except OSError:
+        if os.path.exists(name):
+            raise
+        otherwise(file, name)
+
+
+def set_aside(path: str, copy: Callable[[str, str], object]) -> str:
+    """Copy a file and its WAL to a name that is free, which is returned."""
+    names = (f"{path}.damaged{number}" for number in count(1))
+    aside = next(name for name in names if not os.path.exists(name))
+    for end in ("-wal", ""):
+        if os.path.exists(path + end):
+            copy(path + end, aside + end)
+    return aside
