@@ -95,6 +95,7 @@ def test_a_hole_that_a_power_cut_may_leave(tmp_path: Path, policy: str, caplog: 
     assert "are left out" in caplog.text and str(again) + ".damaged1" in caplog.text
     assert read(again.parent, "*.damaged1-wal") == {"points.db.damaged1-wal": bytes(data)}
     assert loaded(again) == found
+    assert 9 in loaded(Path(f"{again}.damaged1"), salvage=True)["a"]  # what comes behind it
 
 
 def test_what_is_lost_is_told(original: Original, tmp_path: Path, caplog: Any) -> None:

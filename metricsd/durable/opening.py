@@ -33,7 +33,7 @@ def open_file(path: str, fsync: str, salvaging: bool) -> Tuple[Database, Reader]
             _create(path, fsync)
         lock(path, held)
         try:
-            reader = _read(path)
+            reader = _read(path, salvaging)
         except Damage as error:
             if not salvaging:
                 raise FileError(f"{path} is damaged: {error}; {DAMAGED}") from error
@@ -54,7 +54,7 @@ def _create(path: str, fsync: str) -> None:
         link(new, path, os.rename)
 
 
-def _read(path: str) -> Reader:
+def _read(path: str, salvaging: bool) -> Reader:
     """Load a file that is whole. Raises Damage, OSError, Refused."""
     wal = Wal(path)
     if not wal.size and not os.path.getsize(path):
@@ -69,7 +69,7 @@ def _read(path: str) -> Reader:
             reader = Reader(connection)
         if reader.losses:
             raise Damage(reader.losses[0])
-        if wal.damage and reader.saved.about.fsync == "always":
+        if wal.damage and (salvaging or reader.saved.about.fsync == "always"):
             raise Damage(wal.damage)
     except (Damage, *UNREADABLE) as error:
         raise Damage(wal.damage or error) from error
