@@ -130,12 +130,12 @@ def test_another_database_of_sqlite(path: Path) -> None:
 
 
 def test_a_newer_format(path: Path) -> None:
-    with mock.patch.object(tables, "FORMAT", 4), pytest.raises(FileError):
+    with mock.patch.object(tables, "FORMAT", 5), pytest.raises(FileError):
         Held(path)
     assert refusal(path) == (
-        f"cannot use {path}: it has format 4; use a version that knows that, not 3"
+        f"cannot use {path}: it has format 5; use a version that knows that, not 4"
     )
-    with pytest.raises(FileError, match="format 4"):
+    with pytest.raises(FileError, match="format 5"):
         Held(path, salvage=True)
 
 
@@ -171,7 +171,7 @@ def test_it_explains_itself(path: Path) -> None:
         def ask(sql: str) -> List[Any]:
             return connection.execute(sql).fetchall()
 
-        assert ask("SELECT format, fsync, series FROM about") == [(3, "always", 1)]
+        assert ask("SELECT format, fsync, series FROM about") == [(4, "always", 1)]
         assert ask("SELECT id, key, blocks, points FROM series") == [(1, "cpu", 4, 1000)]
         assert ask("SELECT count(*) FROM log") == [(0,)]
         assert ask("PRAGMA integrity_check") == [("ok",)]

@@ -60,7 +60,7 @@ class Saved:
         self.kept: Dict[str, Kept] = {}  # by key; of every series that is there
         self.last_block = 0  # the last id that was given
         self.last_logged = 0  # the last id of the log
-        self.changed: Dict[str, None] = {}  # keys that were put to, or have lost points, since
+        self.changed: Dict[str, object] = {}  # keys that were put to, or have lost points, since
 
     def lose(self, key: str, series: Series) -> None:
         """A series has lost points, and is gone if these were all."""

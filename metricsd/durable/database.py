@@ -28,7 +28,7 @@ LOCK_SECONDS = 1.0
 # that what is in the file hangs together whenever the power fails.
 SYNCHRONOUS = {"always": "FULL", "everysec": "NORMAL", "never": "NORMAL"}
 
-INSERT_LOG = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_LOG = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)"
 UPDATE_ABOUT = "REPLACE INTO about VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 

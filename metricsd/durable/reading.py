@@ -106,7 +106,7 @@ class Reader:
         """
         oldest = MIN_TIMESTAMP  # that is left by the deletions that are put off
         for row in self._rows("log"):
-            number, names, _, values, dropped_before, _ = row
+            number, names, _, _, values, dropped_before, _ = row
             before, self.saved.last_logged = self.saved.last_logged, number
             if number != before + 1:
                 self.losses.append(f"what was put between rows {before} and {number} of log")

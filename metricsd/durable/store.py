@@ -6,6 +6,7 @@ Owns what has been put and is not safe yet, and when something is written. Does 
 import logging
 import time
 from collections import deque
+from functools import partial
 from itertools import chain
 from typing import Callable, Deque, Iterator, List, Optional, Set, Tuple
 
@@ -78,6 +79,7 @@ class DurableStore(Store):
         self._writing: Deque[Chunk] = deque()  # in the thread; at most one
         self._waiting: Deque[Chunk] = deque()  # for their commit
         self._chunk: Optional[Chunk] = None  # the last of these, for more puts
+        self._began = 0.0  # when the last commit began
         self._pending = 0  # puts in all these
         self._gathering = Gathering(reactor)
         self._new: Optional[Set[Tuple[str, int]]] = None  # points in these, if it matters
@@ -233,22 +235,21 @@ class DurableStore(Store):
         self._writing.append(self._waiting.popleft())
         if not self._waiting:
             self._chunk = None
-        Task(self._reactor, self._commit(chunk), self._worker)
+        self._began = time.perf_counter()
+        self._worker.call(partial(self._database.write, chunk), self._on_commit)
 
-    def _commit(self, chunk: Chunk) -> Steps:
-        """Write what has been gathered, in the thread."""
-        began = time.perf_counter()
-        try:
-            yield lambda: self._database.write(chunk)
-        except Exception as error:
-            self._waiting.appendleft(self._writing.popleft())
+    def _on_commit(self, _: None, error: Optional[Exception]) -> None:
+        """What was gathered has been written by the thread, or has not."""
+        chunk = self._writing.popleft()
+        if error is not None:
+            self._waiting.appendleft(chunk)
             self._fail(error)
             return
-        self._written.append(self._writing.popleft())
+        self._written.append(chunk)
         self._gathering.committed(self._pending)
         self.log_bytes += chunk.size
         self.commits += 1
-        self.commit_seconds += time.perf_counter() - began
+        self.commit_seconds += time.perf_counter() - self._began
         if self._failed:
             self._failed = False
             logger.info("%s: puts are stored again", self.path)
@@ -277,12 +278,12 @@ class DurableStore(Store):
             keys, taken = [], len(keys)
         else:
             taken, _ = self._memory.put_many(keys, chunk.values, timestamps)
-        self._saved.changed.update(dict.fromkeys(keys))
         if self._new is not None:
             self._new.difference_update(zip(keys[:taken], timestamps))
         del chunk.keys[:taken], chunk.values[:taken], chunk.timestamps[:taken]
         self._pending -= 0 if chunk.drops else taken
         if not chunk.keys:
+            self._saved.changed.update(chunk.names)
             self._stored = chunk.number
             self._stored_bytes += chunk.size
 

@@ -7,13 +7,15 @@ itself, and the one row of ``about`` says how many others there must be.
 import struct
 import sys
 from array import array
-from typing import Any, List, NamedTuple, Optional, Tuple
+from collections import defaultdict
+from itertools import count
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from zlib import crc32
 
 from metricsd.store import OpenError, Receipt
 
 # Of the tables below and of what is in them. A file of another format is refused.
-FORMAT = 3
+FORMAT = 4
 
 # SQLite shows these with .schema, comments included. A file in which they differ is damaged.
 TABLES = {
@@ -49,7 +51,8 @@ TABLES = {
   -- What has been done since then, a row a commit: puts in their order, or a deletion. The ids
   -- leave no gap.
   id INTEGER PRIMARY KEY,
-  keys TEXT,                   -- of each put, a line each
+  keys TEXT,                   -- a line each
+  key_numbers BLOB,            -- of each put, among these, from 0 on: in 2 bytes, or all in 4
   timestamps BLOB,             -- of each put: in 4 bytes, unsigned, or all in 8
   "values" BLOB,               -- of each put: a float in 8 bytes
   dropped_before INTEGER,      -- instead of puts: all points before this timestamp were dropped;
@@ -83,13 +86,15 @@ class Chunk:
     """Some puts, or a deletion: a row of the log and a commit; and the receipt of it."""
 
     __slots__ = (
-        "dropped_before", "drops", "keys", "number", "receipt", "size", "timestamps", "values",
+        "dropped_before", "drops", "keys", "names", "number", "receipt", "size", "timestamps",
+        "values",
     )  # fmt: skip
 
     def __init__(
         self, dropped_before: Optional[int] = None, dropped: Optional[List[str]] = None
     ) -> None:
         self.keys: List[str] = dropped or []
+        self.names: Dict[str, int] = {}  # these, each once, when it has been written
         self.drops = dropped is not None  # the keys, and puts nothing
         self.values: List[float] = []
         self.timestamps: List[int] = []
@@ -114,19 +119,25 @@ class About(NamedTuple):
 def log_row(number: int, chunk: Chunk) -> Row:
     """The row of a chunk. Raises ValueError for keys that can't be told apart or written."""
     if chunk.dropped_before is not None:
-        return with_checksum("log", number, None, None, None, chunk.dropped_before)
-    count = len(chunk.keys)
-    keys = "\n".join(chunk.keys)
-    if keys.count("\n") != count - 1:
+        return with_checksum("log", number, None, None, None, None, chunk.dropped_before)
+    names: Dict[str, int] = defaultdict(count().__next__)
+    key_numbers = list(map(names.__getitem__, chunk.keys))
+    keys = "\n".join(names)
+    if keys.count("\n") != len(names) - 1:
         raise ValueError("a key has a line break")
     if chunk.drops:
-        return with_checksum("log", number, keys, None, None, None)
+        return with_checksum("log", number, keys, None, None, None, None)
+    chunk.names = names
+    columns = _pack("HI", key_numbers), _pack("Iq", chunk.timestamps), _pack("d", chunk.values)
+    return with_checksum("log", number, keys, *columns, None)
+
+
+def _pack(codes: str, numbers: Sequence[float]) -> bytes:
+    """All numbers as in an array of the first of these types that does; quicker than an array."""
     try:
-        timestamps = struct.pack(f"{count}I", *chunk.timestamps)  # quicker than an array
+        return struct.pack(f"{len(numbers)}{codes[0]}", *numbers)
     except struct.error:
-        timestamps = struct.pack(f"{count}q", *chunk.timestamps)
-    values = struct.pack(f"{count}d", *chunk.values)
-    return with_checksum("log", number, keys, timestamps, values, None)
+        return _pack(codes[1:], numbers)
 
 
 def log_bytes(row: Row) -> int:
@@ -136,9 +147,12 @@ def log_bytes(row: Row) -> int:
 
 def puts_of(row: Row) -> Tuple[List[str], List[float], List[int]]:
     """The puts in a row of the log, in their order: keys, values and timestamps."""
-    _, keys, timestamps, values, _, _ = row
-    code = "I" if len(timestamps) < len(values) else "q"
-    return keys.decode().split("\n"), array("d", values).tolist(), array(code, timestamps).tolist()
+    _, keys, key_numbers, timestamps, values, _, _ = row
+    names = keys.decode().split("\n")
+    puts = len(values) // array("d").itemsize
+    numbers = array("H" if len(key_numbers) == 2 * puts else "I", key_numbers)
+    seconds = array("I" if len(timestamps) == 4 * puts else "q", timestamps)
+    return [names[number] for number in numbers], array("d", values).tolist(), seconds.tolist()
 
 
 def with_checksum(table: str, *fields: Any) -> Row:
