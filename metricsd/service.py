@@ -97,4 +97,5 @@ def _place(options: Any) -> str:
         return "memory, which a restart empties"
     if kind == "sqlite":
         return f"{path}, {SYNCED[options.fsync or 'always']}"
-    return str(options.store)
+    _, _, hosts = path[len("//") :].rpartition("@")  # what comes before is a password
+    return f"{kind}://{hosts}"

@@ -12,7 +12,15 @@ from metricsd import Server
 from metricsd.counters import ROWS, Counters
 from metricsd.loop import Reactor, Task
 from metricsd.loop.logs import LOG_SECONDS
-from metricsd.service import LOOK_SECONDS, QUIET_SECONDS, REASONS, REFUSALS, tell_refusals
+from metricsd.options import checked
+from metricsd.service import (
+    LOOK_SECONDS,
+    QUIET_SECONDS,
+    REASONS,
+    REFUSALS,
+    tell_of_store,
+    tell_refusals,
+)
 from tests.conftest import Clock, forget_log_lines, running
 from tests.conversation import Conversation
 from tests.test_command_line import COMMAND, lines_until, started
@@ -42,6 +50,16 @@ def test_what_is_told_of_memory(caplog: pytest.LogCaptureFixture) -> None:
             "points are in memory, which a restart empties; 0 now, any number of them, "
             "kept for ever"
         )
+
+
+@pytest.mark.parametrize("user", ["", "me:geheim@", ":geheim@"])
+def test_what_is_told_of_a_cluster_is_no_password(
+    user: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "metricsd")
+    options = checked({"store": f"valkey://{user}10.0.0.1:7000,10.0.0.2:7000"})
+    tell_of_store(options, None)
+    assert caplog.messages[-1].startswith("points are in valkey://10.0.0.1:7000,10.0.0.2:7000; any")
 
 
 def test_usr1_writes_the_counters_to_the_log() -> None:
