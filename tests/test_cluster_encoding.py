@@ -9,6 +9,7 @@ from metricsd.cluster.address import parse
 from metricsd.cluster.encoding import (
     BUCKET_SECONDS,
     PACKED,
+    SLOTS,
     bucket_of,
     columns_of,
     end_of,
@@ -18,9 +19,10 @@ from metricsd.cluster.encoding import (
     points_of,
     slot_of,
 )
+from metricsd.cluster.encoding import KEYS as KEYS_SET
 from metricsd.cluster.packing import PART_SECONDS, part_name
 from metricsd.cluster.reading import ask, points_after, together
-from metricsd.cluster.writing import Batch
+from metricsd.cluster.writing import Batch, Writer
 from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, OpenError
 from tests.script import KEYS, VALUES
 
@@ -171,3 +173,37 @@ class TestAddress:
             parse(url)
         assert "geheim" not in str(error.value)
         assert "\n" not in str(error.value)
+
+
+class Indexed:
+    """A link to a cluster that has all hashes, and a list of keys with a score for every key."""
+
+    def __init__(self) -> None:
+        self.score = 1.0
+        self.added: List[Any] = []  # to that list
+
+    def owners(self) -> List[Any]:
+        return [None] * SLOTS
+
+    def run(self, commands: Any) -> List[Any]:
+        self.added += [command[-1] for command in commands if command[:2] == [b"ZADD", KEYS_SET]]
+        results: Dict[bytes, Any] = {b"EVAL": [], b"ZSCORE": self.score}
+        return [results.get(command[0], 1) for command in commands]
+
+
+def test_a_list_of_keys_that_is_lost_while_another_front_puts_the_same_key() -> None:
+    link = Indexed()
+    writer = Writer(link)
+
+    def write(*keys: str) -> List[Any]:
+        link.added.clear()
+        batch = Batch()
+        batch.add(list(keys), [1.0] * len(keys), [1] * len(keys))
+        writer.write(batch)
+        return link.added
+
+    assert write("a", "b") == ["a", "b"]
+    assert write("a", "b") == []
+    link.score = 2.0  # the other one has put it anew
+    assert write("a", "b") == ["a", "b"]
+    assert write("a", "b") == []

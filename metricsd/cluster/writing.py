@@ -84,7 +84,8 @@ class Writer:
         self._wall_clock = wall_clock
         self._seen: Dict[str, int] = {}  # the bucket of each key that has been put to last
         self._last_new = ""  # the key that has been indexed last
-        self._order = 0  # of that, in KEYS
+        self._last_score = 0.0  # of that, in KEYS; another if it was lost, and put by another front
+        self._order = 0  # the highest that this front has given
 
     def write(self, batch: Batch) -> None:
         """Store these puts, and note which may have failed."""
@@ -106,7 +107,7 @@ class Writer:
         if self._last_new:
             commands.append([b"ZSCORE", KEYS, self._last_new])
         results = self._link.run(commands)
-        if self._last_new and not isinstance(results[-1], float):
+        if self._last_new and results[-1] != self._last_score:
             self._seen.clear()  # the index has lost it, and maybe others
         outcome.hear(groups, results)
         if outcome.refused or outcome.failed:
@@ -134,7 +135,10 @@ class Writer:
             if len(points[place]) > 2 * PACK_FIELDS:
                 commands.append(store([[hash_name(place)]]))
             counts.append(len(commands) - before)
-        results = iter(self._link.run(commands))
+        *found, score = self._link.run([*commands, [b"ZSCORE", KEYS, new[-1][0]]])
+        if isinstance(score, float):
+            self._last_new, self._last_score = new[-1][0], score
+        results = iter(found)
         failed: Set[Place] = set()
         if len(self._seen) > MAX_SEEN:
             self._seen.clear()
@@ -145,7 +149,6 @@ class Writer:
                 failed.add(place)
             else:
                 self._seen[place[0]] = place[1]
-                self._last_new = place[0]
         return failed
 
     def _index_commands(self, place: Place) -> Iterator[Command]:
