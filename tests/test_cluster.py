@@ -472,18 +472,20 @@ def test_a_cluster_that_starts_later(breakable: Shards) -> None:
 @pytest.mark.parametrize("ack", ACKS)
 def test_a_slot_migrates(cluster: Shards, ack: str) -> None:
     source, target = cluster.primaries[:2]
-    (key,) = keys_of(cluster, source, 1)
+    key, other = keys_of(cluster, source, 2)  # in two slots, and told the shard together
     slot = slot_of(index_name(key))
     ids = {shard: shard.ask("CLUSTER", "MYID") for shard in (source, target)}
     with front(cluster, ack=ack) as client:
-        name = key.encode()
+        name, stays = key.encode(), b"put %s 1 1\n" % other.encode()
         wait_until(lambda: client.ask(b"put %s 1 1\n" % name) == OK)
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-        asked = [client.ask(b"put %s 2 2\nput %s 3 7000\nget %s\n" % (name, name, name), 3)]
+        puts = b"put %s 2 2\nput %s 3 7000\n" % (name, name) + stays
+        asked = [client.ask(puts + b"get %s\n" % name, 4)]
         moved = source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100)
         source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *moved)
-        asked.append(client.ask(b"put %s 4 4\nput %s 5 14000\nget %s\n" % (name, name, name), 3))
+        puts = stays + b"put %s 4 4\nput %s 5 14000\n" % (name, name)
+        asked.append(client.ask(puts + b"get %s\n" % name, 4))
         for shard in cluster.primaries:
             shard.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
         wait_until(lambda: client.ask(b"put %s 6 6\n" % name) == OK)
@@ -491,7 +493,8 @@ def test_a_slot_migrates(cluster: Shards, ack: str) -> None:
         for said in asked:
             assert b"wrong" not in said
         if ack == "primary":
-            assert asked[0].startswith(OK * 2)
+            assert asked[0].startswith(OK * 3) and asked[1].startswith(OK * 3)
+            assert client.ask(b"get %s\n" % other.encode()) == b"ok\n%s 1.0 1\n\n" % other.encode()
             assert (
                 rows
                 == b"ok\n"

@@ -19,29 +19,29 @@ PACK_FIELDS = 440
 
 WORDS = (b"%d" % PACK_FIELDS, b"%d" % PART_SECONDS, b"%d" % PARTS, PACKED)
 
-# A part of the script that stores, in whose ARGV are the WORDS, from the second on. A slot that is
-# on its way to another shard may have some of the names here and some there: EXISTS fails then.
+# A part of the script that stores, which has the WORDS as its ARGV, from the second on. A slot that
+# is on its way to another shard may have some of the names here and some there: EXISTS fails then.
 FUNCTION = b"""
 local function pack(name)
   local names, parts = {}, {}
   for part = 1, ARGV[4] do names[part] = name .. '.' .. part - 1 end
-  call('EXISTS', name, unpack(names))
-  local ends = call('EXPIRETIME', name)
-  local fields = call('HGETALL', name)
+  redis.call('EXISTS', name, unpack(names))
+  local ends = redis.call('EXPIRETIME', name)
+  local fields = redis.call('HGETALL', name)
   for place = 1, #fields, 2 do
     local second = tonumber(fields[place])
     if second then
       local part = names[math.floor(second / ARGV[3]) + 1]
-      parts[part] = parts[part] or {}
+      parts[part] = parts[part] or {part}
       table.insert(parts[part], fields[place])
       table.insert(parts[part], fields[place + 1])
     end
   end
-  for part, words in pairs(parts) do hset(part, words, 1) end
-  call('DEL', name)
-  call('HSET', name, ARGV[5], '')
+  for _, words in pairs(parts) do redis.call('HSET', unpack(words)) end
+  redis.call('DEL', name)
+  redis.call('HSET', name, ARGV[5], '')
   if ends > 0 then
-    for _, one in ipairs({name, unpack(names)}) do call('EXPIREAT', one, ends) end
+    for _, one in ipairs({name, unpack(names)}) do redis.call('EXPIREAT', one, ends) end
   end
 end
 """

@@ -164,10 +164,12 @@ class ClusterStore(Store):
         self, keys: List[str], values: List[float], timestamps: List[int]
     ) -> Tuple[int, Receipt]:
         """Take points in their order: all, or one if there are too many waiting."""
+        most = BATCH_PUTS
         if self._waiting_bytes > MAX_WAITING_BYTES:
-            keys, values, timestamps = keys[:1], values[:1], timestamps[:1]
+            most = 1
             self.slow_puts += 1  # a session does not do many of these in a turn
-        if not self._waiting or len(self._waiting[-1].keys) >= BATCH_PUTS:
+        keys, values, timestamps = keys[:most], values[:most], timestamps[:most]
+        if not self._waiting or len(self._waiting[-1].keys) + len(keys) > BATCH_PUTS:
             self._waiting.append(Batch())
         size = sum(map(len, keys)) + PUT_BYTES * len(keys)
         self._waiting_bytes += size

@@ -14,34 +14,20 @@ from metricsd.cluster.packing import FUNCTION, WORDS
 HASHES_A_SCRIPT = 500
 
 # The hashes of a script may be in any slots of its shard's. One that is on its way to another
-# shard, or there by now, is refused by itself. HSET gets some fields at a time, for Lua can't pass
-# on more than 8,000 words. A hash that is new is not packed before it is told when it expires.
+# shard, or there by now, is refused by itself. Lua can pass on 8,000 words, more than a batch has.
+# A hash that is new is not packed before it is told when it expires.
 SCRIPT = (
     b"""#!lua flags=allow-cross-slot-keys
-local call = redis.call
-local function hset(name, words, first)
-  local added = 0
-  for from = first, #words, 1000 do
-    added = added + call('HSET', name, unpack(words, from, math.min(from + 999, #words)))
-  end
-  return added
-end
 %s
-local function store(words)
-  local name = words[1]
-  local length = call('HLEN', name)
-  local is_new = length == 0
-  length = length + hset(name, words, 2)
-  if length >= tonumber(ARGV[2]) and not is_new then pcall(pack, name) end
-  return is_new
-end
-local unusual = {}
+local try, most, unusual = redis.pcall, tonumber(ARGV[2]), {}
 for number, words in ipairs(cjson.decode(ARGV[1])) do
-  local done, said = pcall(store, words)
-  if not done then
-    table.insert(unusual, {number, type(said) == 'table' and said.err or said})
-  elseif said then
+  local length, added = try('HLEN', words[1]), try('HSET', unpack(words))
+  if type(added) == 'table' then
+    table.insert(unusual, {number, added.err})
+  elseif length == 0 then
     table.insert(unusual, {number, ''})
+  elseif length + added >= most then
+    pcall(pack, words[1])
   end
 end
 return unusual

@@ -110,9 +110,8 @@ class Writer:
         if self._last_new and results[-1] != self._last_score:
             self._seen.clear()  # the index has lost it, and maybe others
         outcome.hear(groups, results)
-        if outcome.refused or outcome.failed:
-            self._link.forget_owners()
         if outcome.refused:
+            self._link.forget_owners()
             alone = [[place] for place in outcome.refused]
             outcome.hear(alone, self._link.run(commands_for(alone, points)))
         failed = outcome.failed.union(outcome.refused)
@@ -133,7 +132,7 @@ class Writer:
             before = len(commands)
             commands += self._index_commands(place)
             if len(points[place]) > 2 * PACK_FIELDS:
-                commands.append(store([[hash_name(place)]]))
+                commands.append(store([points[place]]))  # once more, and it is packed
             counts.append(len(commands) - before)
         *found, score = self._link.run([*commands, [b"ZSCORE", KEYS, new[-1][0]]])
         if isinstance(score, float):
