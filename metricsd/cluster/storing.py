@@ -45,8 +45,8 @@ def grouped(points: Dict[Place, Points], owners: Sequence[Any]) -> List[List[Pla
     """The hashes of each shard, as its slots say, HASHES_A_SCRIPT of them at a time."""
     groups: List[List[Place]] = []
     last: Dict[Any, List[Place]] = {}  # of each owner
-    for place, (name, *_) in points.items():
-        owner = owners[slot_of(name)]
+    for place, words in points.items():
+        owner = owners[slot_of(words[0])]
         if owner not in last or len(last[owner]) == HASHES_A_SCRIPT:
             last[owner] = []
             groups.append(last[owner])
