@@ -13,7 +13,7 @@ from metricsd.durable.database import PAGE_BYTES, Database
 from metricsd.durable.tables import About, Chunk
 from tests.conftest import quick_folder
 from tests.durable_damage import Original, cut, flipped, outcome, read, write
-from tests.durable_script import Held, killed, loaded
+from tests.durable_script import Held, killed, loaded, same
 
 
 @pytest.fixture(name="tmp_path")
@@ -133,3 +133,11 @@ def test_what_is_lost_of_the_wal_is_told(original: Original, tmp_path: Path, cap
     path = write(tmp_path / "files", files)
     assert "last" not in loaded(path, salvage=True)
     assert "lost: maybe some of the last puts: its WAL, frame" in caplog.text
+
+
+def test_a_flip_in_what_ties_frames_to_their_header(original: Original, tmp_path: Path) -> None:
+    data = original.killed["points.db-wal"]
+    for place in range(16, 32, 3):  # the salts and the checksum, which the frames have too
+        files = dict(original.killed, **{"points.db-wal": flipped(data, 8 * place)})
+        path = write(tmp_path / "files", files)
+        assert same(loaded(path, salvage=True), original.script.model)

@@ -1,14 +1,11 @@
 """A copy of a file, also while a server is writing to it."""
 
-import argparse
 import contextlib
 import os
-import sys
 
-from metricsd.durable.checkpoint import Saved
-from metricsd.durable.database import Database, connect
-from metricsd.durable.files import link, scratch, told
-from metricsd.durable.tables import TABLES, About, FileError
+from metricsd.durable.database import connect
+from metricsd.durable.files import link, new_file, told
+from metricsd.durable.tables import TABLES
 
 
 def backup(path: str, target: str) -> None:
@@ -17,28 +14,13 @@ def backup(path: str, target: str) -> None:
     Not by SQLite's own function, which Python 3.6 lacks, and which begins anew with each commit.
     """
     with told(f"cannot copy {path} to {target}"):
-        path, target = os.path.realpath(path), os.path.realpath(target)
-        with contextlib.closing(connect(path, "mode=ro")) as connection, scratch(target) as new:
-            Database(new, Saved(About("always"))).close()
-            connection.execute("ATTACH ? AS copy", (new,))
-            connection.execute("BEGIN")
+        target = os.path.realpath(target)
+        file = connect(os.path.realpath(path), "mode=ro")
+        with contextlib.closing(file), new_file(target, "always") as new:
+            file.execute("ATTACH ? AS copy", (new,))
+            file.execute("BEGIN")
             for table in TABLES:
-                connection.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
-            connection.execute("COMMIT")
-            connection.execute("DETACH copy")  # which brings its WAL into it
+                file.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
+            file.execute("COMMIT")
+            file.execute("DETACH copy")  # which brings its WAL into it
             link(new, target, os.rename)
-
-
-def main() -> int:
-    """Run what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python3 -m metricsd.durable")
-    parser.add_argument("command", choices=["backup"], help="copy a file, also one in use")
-    parser.add_argument("path", metavar="PATH", help="of the store: what follows sqlite:")
-    parser.add_argument("target", metavar="TARGET", help="of the copy; nothing may be there yet")
-    options = parser.parse_args()
-    try:
-        backup(options.path, options.target)
-    except FileError as error:
-        print(f"metricsd: {error}", file=sys.stderr)
-        return 1
-    return 0

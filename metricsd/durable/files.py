@@ -1,6 +1,6 @@
 """Files as such: what goes wrong with one, who owns it, how a new one gets its name.
 
-Does not know what is in them.
+Does not know what is in one that is not empty.
 """
 
 import contextlib
@@ -11,7 +11,9 @@ import tempfile
 from itertools import count
 from typing import Callable, Iterator
 
-from metricsd.durable.tables import FileError, Refused
+from metricsd.durable.checkpoint import Saved
+from metricsd.durable.database import Database
+from metricsd.durable.tables import About, FileError, Refused
 
 try:
     import fcntl
@@ -54,15 +56,16 @@ def lock(path: str, held: contextlib.ExitStack) -> None:
 
 
 @contextlib.contextmanager
-def scratch(path: str) -> Iterator[str]:
-    """An empty file in a folder of its own beside another one, for what is to be complete first.
+def new_file(path: str, fsync: str) -> Iterator[str]:
+    """A file with empty tables, in a folder of its own beside a path that it is to have.
 
     The folder is gone afterwards, and the disk has the names of the files that were moved.
     """
     folder = os.path.dirname(path)
-    with tempfile.TemporaryDirectory(prefix="metricsd-", dir=folder) as made:
-        new = os.path.join(made, "new")
+    with tempfile.TemporaryDirectory(prefix="metricsd-", dir=folder) as scratch:
+        new = os.path.join(scratch, "new")
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        Database(new, Saved(About(fsync))).close()
         yield new
     names = os.open(folder, os.O_RDONLY)
     try:

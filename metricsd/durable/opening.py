@@ -10,12 +10,11 @@ import shutil
 import sqlite3
 from typing import Iterator, Tuple
 
-from metricsd.durable.checkpoint import Saved
 from metricsd.durable.database import Database, connect
-from metricsd.durable.files import link, lock, scratch, set_aside, told
+from metricsd.durable.files import link, lock, new_file, set_aside, told
 from metricsd.durable.reading import UNREADABLE, Reader
 from metricsd.durable.salvage import salvage
-from metricsd.durable.tables import About, Damage, FileError, Refused
+from metricsd.durable.tables import Damage, FileError, Refused
 from metricsd.durable.wal import WITH_WAL, WITHOUT_WAL, Wal
 
 logger = logging.getLogger("metricsd")
@@ -49,8 +48,7 @@ def _create(path: str, fsync: str) -> None:
     """Make a new file, which is complete as soon as it is there."""
     if Wal(path).size:
         raise Refused(LEFT_ALONE)
-    with scratch(path) as new, contextlib.suppress(FileExistsError):  # if another is faster
-        Database(new, Saved(About(fsync))).close()
+    with new_file(path, fsync) as new, contextlib.suppress(FileExistsError):  # another is faster
         link(new, path, os.rename)
 
 

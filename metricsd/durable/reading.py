@@ -6,9 +6,10 @@ no file.
 
 import sqlite3
 import sys
+from functools import partial
 from itertools import chain
 from operator import itemgetter
-from typing import Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from metricsd.durable.checkpoint import Kept, Saved
 from metricsd.durable.tables import (
@@ -73,28 +74,25 @@ class Reader:
         for row in self._rows("blocks"):
             blocks.setdefault(row[1], []).append(row)
             self.saved.last_block = row[0]
-        expected: Dict[bytes, int] = {}  # points of the series that have not all their blocks
         for number, name, count, points, sealed_to, rest, _ in self._rows("series"):
-            key, rows = name.decode(), blocks.pop(name, [])
-            if len(rows) != count:
-                expected[name], blocks[name] = points, [*rows, (0, name, 0, rest, 0)]
-                continue
-            rows.sort(key=itemgetter(2))
+            key, rows = name.decode(), sorted(blocks.pop(name, ()), key=itemgetter(2))
             sealed = [row[3] for row in rows]
-            all_of_it = SavedSeries(sealed, [row[2] for row in rows], sealed_to, unseal(rest))
-            self.saved.kept[key] = Kept(number, sealed, [row[0] for row in rows])
-            found = len(self.memory.load(key, number, all_of_it))
-            if found != points:
+            if len(rows) == count:
+                all_of_it = SavedSeries(sealed, [row[2] for row in rows], sealed_to, unseal(rest))
+                found = len(self.memory.load(key, number, all_of_it))
+                self.saved.kept[key] = Kept(number, sealed, [row[0] for row in rows])
+            else:
+                found = self._put_blocks(key, [*sorted(rows), (0, name, 0, rest)])
+            if (len(rows), found) != (count, points):
                 self.losses.append(f"{points - found} points of {key}")
         for name, rows in blocks.items():
-            found = self._put_blocks(name.decode(), rows)
-            lost = expected[name] - found if name in expected else "the newest"
-            self.losses.append(f"{lost} points of {name.decode()}")
+            self._put_blocks(name.decode(), rows)
+            self.losses.append(f"the newest points of {name.decode()}")
 
     def _put_blocks(self, key: str, rows: List[Row]) -> int:
         """Put points one by one, as blocks may overlap, and newer ones win; return the number."""
-        for _, _, _, sealed, _ in rows:
-            timestamps, values = unseal(sealed)
+        for row in rows:
+            timestamps, values = unseal(row[3])
             put_all(self.memory, [key] * len(values), values.tolist(), timestamps.tolist())
         series = self.memory.find(key)
         return 0 if series is None else len(series)
@@ -136,10 +134,12 @@ class Reader:
 
     def _rows(self, table: str) -> Iterator[Row]:
         """Yield the rows of a table that are whole, also behind a broken page; ids ascend."""
+        select = f"SELECT * FROM {table} WHERE id >= ? ORDER BY id"
+        query = partial(self._connection.execute, select)
         start: Optional[int] = 1
         while start is not None:
             try:
-                for row in self._from(table, start):
+                for row in query((start,)):
                     if row[0] >= start and is_whole(table, row):
                         start = row[0] + 1
                         yield row
@@ -148,27 +148,23 @@ class Reader:
                 return
             except UNREADABLE as error:
                 self.losses.append(f"{table} from row {start} on: {error}")
-            start = self._seek(table, start)
+            start = _seek(query, start)
 
-    def _seek(self, table: str, broken: int) -> Optional[int]:
-        """The next id from which on a table can be read; None if there is none."""
-        unread, step = broken, 1
-        while unread + step <= MAX_TIMESTAMP:  # which is the highest id, too
-            try:
-                row = self._from(table, unread + step).fetchone()
-                found = row is None or row[0] >= unread + step  # if not, pages are mixed up
-            except UNREADABLE:
-                found = False
-            if not found:
-                unread += step
-                step = 1 + int((unread - broken) * SEEK_PART)
-            elif step == 1:
-                return unread + 1
-            else:
-                step //= 2  # there may be another one before
-        return None
 
-    def _from(self, table: str, start: int) -> sqlite3.Cursor:
-        return self._connection.execute(
-            f"SELECT * FROM {table} WHERE id >= ? ORDER BY id", (start,)
-        )
+def _seek(query: Callable[[Tuple[int]], sqlite3.Cursor], broken: int) -> Optional[int]:
+    """The next id from which on a table can be read; None if there is none."""
+    unread, step = broken, 1
+    while unread + step <= MAX_TIMESTAMP:  # which is the highest id, too
+        try:
+            row = query((unread + step,)).fetchone()
+            found = row is None or row[0] >= unread + step  # if not, pages are mixed up
+        except UNREADABLE:
+            found = False
+        if not found:
+            unread += step
+            step = 1 + int((unread - broken) * SEEK_PART)
+        elif step == 1:
+            return unread + 1
+        else:
+            step //= 2  # there may be another one before
+    return None

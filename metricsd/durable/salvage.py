@@ -12,7 +12,7 @@ import shutil
 
 from metricsd.durable.checkpoint import Saved, checkpoint
 from metricsd.durable.database import PAGE_BYTES, Database, connect
-from metricsd.durable.files import link, scratch, set_aside
+from metricsd.durable.files import link, new_file, set_aside
 from metricsd.durable.reading import Reader
 from metricsd.durable.tables import About, Refused
 from metricsd.durable.wal import Wal
@@ -33,8 +33,7 @@ def salvage(path: str, fsync: str) -> None:
     sqlite3.Error; Refused if nothing in it is of a kind that is known here.
     """
     wal, saved = Wal(path), Saved(About(fsync))
-    with scratch(path) as new:
-        Database(new, saved).close()
+    with new_file(path, fsync) as new:
         with contextlib.closing(connect(_image(path, wal, new), "immutable=1")) as connection:
             reader = Reader(connection)
         if not reader.memory.points:

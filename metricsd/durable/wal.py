@@ -14,9 +14,8 @@ FRAME = struct.Struct(">2I8s2I")  # page, pages of the database, salts, two sums
 MAGIC = 0x377F0682  # the last bit tells the byte order of the words that are summed up
 MASK = 0xFFFFFFFF
 
-# How the index begins, and once more, in the byte order of the machine: the frames that are known,
-# and the salts.
-INDEX = struct.Struct("=16xI12x8s8x")
+# How the index begins, twice, in the byte order of the machine: the frames that it knows, salts.
+INDEX = struct.Struct("=" + 2 * "16xI12x8s8x")
 
 # For writing and for reading, in the header of a database: without a WAL, and with one.
 VERSIONS = slice(18, 20)
@@ -45,7 +44,6 @@ class Wal:
         """
         self.versions = contents(database, VERSIONS.stop)[VERSIONS]
         self._data = b"" if self.versions == WITHOUT_WAL else contents(database + "-wal")
-        self._index = contents(database + "-shm", 2 * INDEX.size)
         self.size = len(self._data)
         head = self._data[: HEADER.size]
         head = head.ljust(HEADER.size, b"\0")  # a full disk may have cut it short
@@ -53,9 +51,14 @@ class Wal:
         self._order, self._page_size = "<>"[fields[0] & 1], fields[2]
         self._salts, self._sums = head[16:24], fields[6:]
         self._known = fields[0] & ~1 == MAGIC and self._sum(head[:24], (0, 0)) == self._sums
+        if not self._known:  # its frames tell as well which of them were written together
+            self._salts = self._data[HEADER.size :][8:16]
+        index = contents(database + "-shm", INDEX.size)
+        known, *others = INDEX.unpack(index.ljust(INDEX.size, b"\0"))
+        self._indexed = known if others == [self._salts, known, self._salts] else 0
         self._frames: List[Frame] = []
         last: List[Frame] = []
-        frames = self._read_frames() if self._known else []
+        frames = self._read_frames()
         for number, frame in enumerate(frames, 1):
             last.append(frame)
             if frame.pages and (number < len(frames) or all(one.whole for one in last)):
@@ -72,7 +75,7 @@ class Wal:
             return "its WAL, its header is damaged"
         whole = [frame.whole for frame in self._frames] + [False]
         bad = whole.index(False) + 1
-        if bad <= max(len(self._frames), self._indexed()):
+        if bad <= max(len(self._frames), self._indexed):
             return f"its WAL, frame {bad} is damaged or missing"
         return None
 
@@ -85,7 +88,7 @@ class Wal:
         """The frames that were written since the header, also those behind a bad one."""
         frames: List[Frame] = []
         sums, missing = self._sums, 0
-        size = FRAME.size + self._page_size
+        size = FRAME.size + self._page_size // 8 * 8  # whatever a damaged header says
         for start in range(HEADER.size, self.size - size + 1, size):
             page, pages, salts, *written = FRAME.unpack_from(self._data, start)
             before, sums = sums, tuple(written)
@@ -104,14 +107,6 @@ class Wal:
         for word in struct.unpack(f"{self._order}{len(data) // 4}I", data):
             a, b = b, (a + b + word) & MASK
         return a, b
-
-    def _indexed(self) -> int:
-        """The frames that the index knows, if it is the one of these frames."""
-        first, second = self._index[: INDEX.size], self._index[INDEX.size :]
-        if first != second or len(first) < INDEX.size:
-            return 0
-        known, salts = INDEX.unpack(first)
-        return known if salts == self._salts else 0
 
 
 def contents(path: str, size: int = -1) -> bytes:
