@@ -203,6 +203,19 @@ def test_a_put_behind_a_drop_takes_room_again(path: Path) -> None:
         assert held.points == {"a": {1: 2.0}, "b": {1: 2.0}}
 
 
+def test_what_is_refused_while_the_disk_pauses_takes_no_room(path: Path) -> None:
+    with Held(path, max_points=3) as held:
+        receipts = [held.store.put("a", value, 1) for value in (1.0, 2.0, 3.0)]
+        held.until(lambda: held.store._writing)
+        held.store._fail(OSError("no"))  # a sync or a checkpoint, while these are written
+        assert held.store.put("b", 1.0, 1).refusal is not None
+        held.until_settled(*receipts)
+        held.reactor.call_later(store.RETRY_SECONDS, lambda: None)
+        held.until(lambda: held.reactor.now >= held.store._refused_until)
+        held.until_settled(held.store.put("c", 1.0, 1), held.store.put("d", 1.0, 1))
+        assert held.points == {"a": {1: 3.0}, "c": {1: 1.0}, "d": {1: 1.0}}
+
+
 def test_what_waits_when_it_is_closed_is_stored(path: Path) -> None:
     held = Held(path)
     receipts = [held.put(("a", 1.0, number)) for number in range(3000)]

@@ -31,6 +31,7 @@ BAD_LINES = [
 STRANGE = b"POST /metrics HTTP/1.1"  # ends a session that begins with it
 MORE = b"\nput cpu 1 1" * 2000  # which follows it, and is not run
 
+FULL = "error\nstore is full\n"
 EARLY = "the server closes a connection without a reason"
 
 
@@ -79,6 +80,8 @@ class Client:
             self.outbox += line
             self._asked += len(line)
             self.expected[-1].end = self._asked
+            self._world.requests += 1
+            self._world.promises.asked[type(self.expected[-1])] += not self.feeds
 
     def _line(self, dice: Dice, bulk: bool) -> bytes:
         """One more request."""
@@ -119,7 +122,9 @@ class Client:
     def push(self, most: int) -> None:
         """Send some of what is asked, as far as the kernel takes it."""
         sock, world = self.socket, self._world
-        if sock.closed and self.outbox and not world.options["idle_timeout"]:
+        if not self.outbox:
+            return
+        if sock.closed and not world.options["idle_timeout"]:
             sock.outbound.clear()  # TCP resets; who was idle has had its replies long since
         size = min(most, self._room - len(sock.inbound), len(self.outbox))
         if sock.closed or self.left or size <= 0:
@@ -183,9 +188,8 @@ class Client:
     def _take_replies(self) -> None:
         while b"\n\n" in self._received:
             reply, _, self._received = self._received.partition(b"\n\n")
-            first = (
-                self.expected[0] if self.expected else None
-            )  # of a long line not all may be here
+            first = self.expected[0] if self.expected else None
+            # Of a line that is too long not all may be here.
             asked = first and (first.end <= self._pushed or type(first) is Request)
             promise(asked, f"a reply that nobody has asked for: {bytes(reply)!r:.60}")
             self._check(self.expected.popleft(), reply.decode() + "\n")
@@ -196,6 +200,7 @@ class Client:
         world.step += 1
         self.answered += 1
         world.answers += 1
+        world.promises.answered[type(request)] += reply != FULL
         if isinstance(request, Get):
             promise(reply.startswith("ok\n"), f"a get is answered with {reply!r:.60}")
             world.model.check(request, reply[3:].splitlines(), world.step)
@@ -205,8 +210,7 @@ class Client:
             world.model.stored(request, world.step)
         else:
             promise(not request.sure, "a put is refused that a get has shown")
-            promise(
-                world.promises.may_refuse(request, reply), f"a put is answered with {reply!r:.60}"
-            )
+            why = world.promises.may_refuse(request, reply)
+            promise(why, f"a put is answered with {reply!r:.60}")
             request.refused = True
         request.told = request.told or world.step

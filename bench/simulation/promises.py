@@ -4,13 +4,13 @@ Owns the bounds. Looks into the server, where a bound can't be seen from outside
 """
 
 import math
-from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Iterator, List, Set, Tuple, cast
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Set, Tuple, cast
 
 from metricsd.durable import DurableStore
 from metricsd.durable import store as durable
 from metricsd.loop.connection import RECEIVE_BYTES
-from metricsd.loop.listener import ACCEPTS_A_TURN
+from metricsd.loop.listener import ACCEPTS_A_TURN, PAUSE_SECONDS
 from metricsd.protocol import Session
 from metricsd.protocol.outcomes import REPLY_ROOM
 from metricsd.protocol.replies import MAX_REPLY_BYTES
@@ -23,8 +23,8 @@ from metricsd.upkeep import (
     SHORTEST_IDLE_PAUSE,
     SHORTEST_PAUSE,
 )
-from simulation.clients import MOST, Client
-from simulation.model import MIN_TIMESTAMP, Gone, Put, promise
+from simulation.clients import FULL, MOST, Client
+from simulation.model import Get, Gone, Put, Request, promise
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -42,8 +42,8 @@ STOP_MORE_SECONDS = 1.0  # that a stop may take beyond STOP_SECONDS: a turn
 # A sweep may just have passed by what is late, and takes some turns to its end, however long these
 # are; the next one begins after a pause, which ends within a turn, and takes as many. So of a turn
 # no more than a pause counts; what is late is gone after so many of these, and two sweeps' turns.
-SWEEP_PAUSES = 4
-SWEEP_TURNS = 25  # of the sweeps for old points, where they are cut into slices
+SWEEP_PAUSES = 3
+SWEEP_TURNS = 25  # more than one, of sweeps for old points that are cut into slices
 
 
 class Promises:
@@ -54,6 +54,8 @@ class Promises:
         self._spins = self._moved = self._commits = self._failures = 0
         self._ready: Set[Any] = set()  # those who were in each turn since something came of it
         self._unsynced_since = math.inf  # in seconds
+        self.asked: Dict[type, int] = Counter()  # requests, by their kind
+        self.answered: Dict[type, int] = Counter()  # of these, but not of puts without room
         self._before = world.now  # when the last turn ended
         self._swept = 0.0  # seconds that count for sweeps
         self._aged: Deque[Tuple[float, Gone]] = deque()  # what is too old, since when
@@ -70,7 +72,7 @@ class Promises:
 
     def may_refuse(self, put: Put, reply: str) -> bool:
         """Whether there is a reason for an error."""
-        if reply == "error\nstore is full\n":
+        if reply == FULL:
             limit = self._world.options["max_points"]
             return limit is not None and self._world.model.points > limit
         return reply == "error\nnot stored\n" and self.disk_fails(put.seconds)
@@ -79,10 +81,11 @@ class Promises:
         """A turn is over."""
         world, store = self._world, self._world.server._store
         passed, self._before = world.now - self._before, world.now
-        excused = self.disk_fails(world.now) or bool(world.jobs)
+        excused = bool(world.jobs)
         if isinstance(store, DurableStore):
             self._check_disk(store)
             excused |= bool(store._written or store._saving)  # in their order, some in a turn
+        excused |= self.disk_fails(world.now)
         for client in world.clients:
             if client.eager:
                 client.push(MOST)
@@ -113,9 +116,12 @@ class Promises:
         late = policy == "everysec" and now > self._unsynced_since + UNSYNCED_SECONDS
         excused = self.disk_fails(now) or self._world.jobs
         promise(excused or not late, "a sync is late")
+        logged = store._stored_bytes + sum(chunk.size for chunk in store._written)
+        promise(store.log_bytes == logged, "the log is longer than is counted, or shorter")
         if self._world.options["max_points"]:
             pending = sum(len(chunk.values) for chunk in store._chunks())
-            promise(store.room == store._memory.room - pending, "room is not what it is said to be")
+            exact = store.room == store._memory.room - pending and (pending or not store._new)
+            promise(exact, "room is not what it is said to be")
 
     def _check_client(self, client: Client, excused: bool) -> None:
         sock = client.socket
@@ -137,7 +143,7 @@ class Promises:
         pause = max(timeout / IDLE_SWEEPS, SHORTEST_IDLE_PAUSE)
         if self._world.now > client.connection.last_active + timeout:
             client.overdue += min(passed, pause)
-        sweep = 1 + len(self._world.sockets) * LOOKS_A_CLOSE // LOOKS_A_TURN  # turns
+        sweep = len(self._world.sockets) * LOOKS_A_CLOSE // LOOKS_A_TURN  # turns more
         late = client.overdue > (SWEEP_PAUSES + 2 * sweep) * pause
         promise(not late, f"{client.name} is idle, and not closed")
 
@@ -158,6 +164,14 @@ class Promises:
                 longest = options["max_line_bytes"] + 1 + RECEIVE_BYTES
                 promise(lines <= longest, "more of a line is kept than may")
                 promise(len(connection._outbox) <= OUTBOX_BYTES, "more waits to be sent than may")
+        room = len(server._connections) < options["max_connections"] and not self._world.stopping
+        if room and self._world.now > self._world.refused + PAUSE_SECONDS + TICK:
+            for sock in (self._world.listening, self._world.feeding):
+                promise(sock in self._world.selector.watched, "nobody listens for new clients")
+        counts = server._dispatcher.counts
+        for kind, count in ((Put, counts.puts), (Get, counts.gets), (Request, counts.wrong)):
+            counted = self.answered[kind] <= count <= self.asked[kind]
+            promise(counted, f"a {kind.__name__} is not counted, or twice")
         self._check_timers()
 
     def _check_timers(self) -> None:
@@ -220,13 +234,3 @@ class Promises:
         promise(not still_open, "a socket is open")
         promise(world.selector.closed and not world.selector.watched, "a socket is watched")
         self._check_timers()
-
-
-def rows(store: Any) -> Iterator[str]:
-    """All that a store has, as a get of every key shows it."""
-    for key, series in store.items():
-        done = MIN_TIMESTAMP - 1
-        while done < series.newest:
-            (timestamps, values), done = series.after(done)
-            for timestamp, value in zip(timestamps, values):
-                yield f"{key} {value!r} {timestamp}"

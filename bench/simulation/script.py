@@ -21,7 +21,7 @@ OPTIONS: Dict[str, List[Any]] = {
     "fsync": [None, None, "always", "always", "everysec", "never"],  # None: memory
     "max_points": [None, None, 30],
     "max_connections": [20000, 20000, 4],
-    "max_line_bytes": [64 * 1024, 120],
+    "max_line_bytes": [64 * 1024, 64 * 1024, 120],
     "idle_timeout": [None, None, 1.0, 5.0],
     "retention": [None, None, None, 30.0],
     "LOG_BYTES": [8 * 1024 * 1024, 2000, 4000],
@@ -72,6 +72,14 @@ def ask(world: "World", client: Client, dice: Dice, count: int) -> None:
         client.push(MOST if client.eager else dice.pick([0, 3, 50, MOST]))
 
 
+def _everybody(world: "World", dice: Dice) -> None:
+    """All ask at once, so that what they put is one block."""
+    count = dice.pick([1, 1, 2])
+    for client in world.clients:
+        if not client.left:
+            ask(world, client, dice, count)
+
+
 def _read(world: "World", client: Client, dice: Dice) -> None:
     if not client.deaf:
         client.read(dice.pick([*PIECES, MOST]))
@@ -119,6 +127,7 @@ OF_CLIENTS: Dict[str, Tuple[int, Callable[["World", Client, Dice], None]]] = {
 OF_THE_WORLD: Dict[str, Tuple[int, Callable[["World", Dice], None]]] = {
     "connect": (0, lambda world, dice: come(world, dice, 1)),
     "crowd": (1, lambda world, dice: come(world, dice, CROWD if dice.one_in(4) else FEW)),
+    "everybody": (6, _everybody),
     "work": (24, _work),
     "time": (10, _time),
     "drop": (6, _drop),

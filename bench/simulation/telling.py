@@ -19,7 +19,6 @@ TOLD = {
     "not ready": "A client's socket will seem to be ready once, and not be.",
     "kill": "Soon the process ends, as after SIGKILL: after a few more system calls.",
     "power cut": "Soon the power fails, and with it goes what has not been synced.",
-    "disk full": "The disk has only some bytes left, for the next write.",
     "disk fails": "The disk will fail to sync.",
     "descriptors": "There is no descriptor left for a new client, or there is one again.",
     "not watched": "The selector will refuse the next socket.",

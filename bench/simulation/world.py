@@ -5,6 +5,7 @@ goes on. Does not change it: its parts are handed in, and what it asks of the sy
 """
 
 import contextlib
+import errno
 import functools
 import itertools
 import logging
@@ -14,6 +15,7 @@ import re
 import signal
 import socket
 import sqlite3
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -22,25 +24,33 @@ from unittest import mock
 
 from metricsd import upkeep
 from metricsd.attachments import Attachments
-from metricsd.durable import DurableStore, checkpoint, database
-from metricsd.durable import store as durable
+from metricsd.durable import DurableStore
 from metricsd.durable.opening import open_file
 from metricsd.loop import Connection, connection, delivery
+from metricsd.protocol.replies import pieces
 from metricsd.server import Parts, Server
-from metricsd.store import Store, archive, put_each, saving, series, series_by_key
+from metricsd.store import Store
 from simulation.clients import MOST, START, Client
 from simulation.dice import Dice
 from simulation.machine import Disk, Thread
 from simulation.model import Broken, Model, promise
 from simulation.network import Datagrams, Listening, Selector, Socket, failure
-from simulation.promises import TICK, Promises, rows
-from simulation.script import CROWD, Script, act
+from simulation.promises import TICK, Promises
+from simulation.script import CROWD, OPTIONS, Script, act
 from simulation.telling import NOBODY, Teller
 
-REST_TURNS = 3000  # until everybody has to be answered
-CLIENT_TURNS = 50  # and so many more for each client, as few may be let in at a time
+REST_TURNS = 3000  # beside one for each request, until everybody has to be answered
 HANG_SECONDS = 10.0  # of the processor's time that a run may take; most take some hundredths
 SLEEP_SECONDS = 0.25  # that pass at a time while nothing happens at all
+NOTHING_LEFT = errno.EMFILE, errno.ENOSPC  # of a system: no new clients for a while
+
+# The constants of the server that are options of a script, wherever they are used.
+CONSTANTS = [
+    (module, name)
+    for module in list(sys.modules.values())
+    for name in (*OPTIONS, "MAX_BLOCK_POINTS", "LATE_POINTS")
+    if name.isupper() and module.__name__.startswith("metricsd.") and hasattr(module, name)
+]
 
 logger = logging.getLogger("metricsd")
 
@@ -63,13 +73,14 @@ class World:
     """One run."""
 
     def __init__(self, script: Script, folder: Path, teller: Teller = NOBODY) -> None:
-        self.options = script.options
+        points = script.options["BLOCK_POINTS"]
+        self.options = dict(script.options, MAX_BLOCK_POINTS=2 * points, LATE_POINTS=points)
         self.durable = self.options["fsync"] is not None
         self.sliced = self.options["SLOW_PUTS"] < 8  # the sweeps for old points take several turns
         self.teller = teller
         self.now = 0.0  # seconds; they pass when the world says so
         self.step = 0  # of all that happens, for the model
-        self.turns = self.answers = self.starts = self.digest = 0
+        self.turns = self.requests = self.answers = self.starts = self.digest = 0
         self.disk = Disk(self, folder)
         self.model = Model()
         self.clients: List[Client] = []
@@ -85,6 +96,7 @@ class World:
         self.numbers = itertools.count(1)  # of the puts
         self.server: Any = None
         self._changed = self.stopped = 0.0  # when, in seconds
+        self.refused = -math.inf  # when the system last had nothing left, in seconds
 
     # The run, from start to start.
 
@@ -131,21 +143,8 @@ class World:
             (logger, "isEnabledFor", lambda level: level >= logging.ERROR),
         ):
             stack.enter_context(mock.patch.object(where, name, new))
-        points = self.options["BLOCK_POINTS"]
-        constants = dict(self.options, MAX_BLOCK_POINTS=2 * points, LATE_POINTS=points)
-        for where in (
-            database,
-            durable,
-            checkpoint,
-            archive,
-            put_each,
-            saving,
-            series,
-            series_by_key,
-        ):
-            known = {name: constants[name] for name in constants if hasattr(where, name)}
-            if known:
-                stack.enter_context(mock.patch.multiple(where, **known))
+        for module, name in CONSTANTS:
+            stack.enter_context(mock.patch.object(module, name, self.options[name]))
         return stack
 
     def _serve(self) -> bool:
@@ -213,7 +212,8 @@ class World:
     def _compare(self, store: Any) -> None:
         """All that was safe is in a store."""
         self.step += 1
-        found = list(rows(store))
+        reply = b"".join(pieces(store.items()))  # type: ignore[arg-type]
+        found = reply.decode().splitlines()[1:-1]
         promise(len(found) == store.points, "there are more or less points than are counted")
         self.model.restart(found, self._safe, self.step)
 
@@ -255,7 +255,9 @@ class World:
         if self.faults.get(name):
             if sock is not None:
                 sock.troubled = True
-            raise failure(self.faults[name].pop())
+            code = self.faults[name].pop()
+            self.refused = self.now if code in NOTHING_LEFT else self.refused
+            raise failure(code)
 
     def work(self) -> None:
         """The thread does its next job."""
@@ -328,7 +330,7 @@ class World:
         if owed or not self._rest:
             self._changed = self.now
         self._rest += 1
-        most = REST_TURNS + CLIENT_TURNS * len(self.clients)
+        most = REST_TURNS + self.requests
         promise(self._rest < most, f"nobody comes to rest; these wait: {owed[:5]}")
         calm = self.options["calm"]
         if not self.stopping and self.now > self._changed + calm:

@@ -109,6 +109,11 @@ class DurableStore(Store):
         return "the disk is full or fails" if self._failed else ""
 
     @property
+    def _pauses(self) -> bool:
+        """Whether the disk has failed just now, so that what is put is refused at once."""
+        return bool(self._refused_until) and self._reactor.now < self._refused_until
+
+    @property
     def file_bytes(self) -> int:
         """The size of the file and its WAL, when something was last written."""
         return self._database.bytes
@@ -131,7 +136,7 @@ class DurableStore(Store):
     def put(self, key: str, value: float, timestamp: int) -> Receipt:
         """Take one point. Raises StoreError if there is no room for one more."""
         new = self._new
-        if new is not None or self.room <= 0:
+        if (new is not None or self.room <= 0) and not self._pauses:  # what is refused takes none
             new = self._find_room(key, timestamp)
         _, receipt = self.put_many([key], [value], [timestamp])
         self._new = new
@@ -141,7 +146,7 @@ class DurableStore(Store):
         self, keys: List[str], values: List[float], timestamps: List[int]
     ) -> Tuple[int, Receipt]:
         """Take points in their order; there must be room for all."""
-        if self._refused_until and self._reactor.now < self._refused_until:
+        if self._pauses:
             self.refused_puts += len(keys)
             return len(keys), self._refused
         self._new = None
@@ -188,7 +193,7 @@ class DurableStore(Store):
 
     def drop(self, keys: List[str]) -> Receipt:
         """Drop these keys with all their points, after what was put before."""
-        if self._refused_until and self._reactor.now < self._refused_until:
+        if self._pauses:
             return self._refused
         self._new = None
         return self._gather(Chunk(dropped=keys)).receipt
