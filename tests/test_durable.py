@@ -294,6 +294,7 @@ def test_any_call_may_fail_once(path: Path, tmp_path: Path, fails: int) -> None:
                 assert same(held.points, script.model)
             while failing.left > 0:
                 script.step(held, may_fail=True)
+            held.until(lambda: held.store.commit_failures)  # or it may be refused for this one
             held.put_safely(("last", 1.0, 1))  # which takes what was refused out of the files
             copy = killed(held, tmp_path / "copy")
         for file in (path, copy):

@@ -154,11 +154,11 @@ class Session:
         said = self.said
         if said:  # nearly always: to puts, which are stored, or will be in a later turn
             if not isinstance(said, bytes):
+                self.waiting = not said.receipt.settled
+                if self.waiting:
+                    return b""
                 said = said.said()
                 self._counts.bytes_out += len(said)
-                self.waiting = not said
-                if not said:
-                    return said
             self.said = b""
             self.quiet = True
             return said
