@@ -335,6 +335,7 @@ def main() -> int:
     parts = {title: f"{told}\n{part}" for title, part in parts.items()}
     print("\n".join(parts.values()))
     if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         write(arguments.out / "cluster.md", parts)
     must_not = [row for row in broken if "primaries killed, `--ack primary`" not in row[0]]
     return int(any(row[3] != "0" for row in must_not))
