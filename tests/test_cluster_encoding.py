@@ -186,6 +186,7 @@ class Indexed:
         return [None] * SLOTS
 
     def run(self, commands: Any) -> List[Any]:
+        self.commands = commands
         self.added += [command[-1] for command in commands if command[:2] == [b"ZADD", KEYS_SET]]
         results: Dict[bytes, Any] = {b"EVAL": [], b"ZSCORE": self.score}
         return [results.get(command[0], 1) for command in commands]
@@ -207,3 +208,14 @@ def test_a_list_of_keys_that_is_lost_while_another_front_puts_the_same_key() -> 
     link.score = 2.0  # the other one has put it anew
     assert write("a", "b") == ["a", "b"]
     assert write("a", "b") == []
+
+
+def test_the_index_has_a_hash_before_its_points_are_stored() -> None:
+    """A replica that has the hash has the index too, when it takes its primary's place."""
+    link = Indexed()
+    batch = Batch()
+    batch.add(["a"], [1.0], [1])
+    Writer(link).write(batch)
+    names = [command[0] for command in link.commands if command[1] != KEYS_SET]
+    assert names == [b"ZADD", b"EVAL"]
+    assert batch.failed == set()

@@ -5,7 +5,7 @@ for each hash would cost a front several times as much.
 """
 
 import json
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, Dict, List, Sequence
 
 from metricsd.cluster.encoding import Command, Place, Points, slot_of
 from metricsd.cluster.packing import FUNCTION, WORDS
@@ -54,31 +54,8 @@ def grouped(points: Dict[Place, Points], owners: Sequence[Any]) -> List[List[Pla
     return groups
 
 
-def commands_for(groups: List[List[Place]], points: Dict[Place, Points]) -> List[Command]:
-    """The commands that store these."""
-    return [store([points[place] for place in group]) for group in groups]
-
-
-class Outcome:
-    """What has come of some hashes that were to be stored."""
-
-    def __init__(self) -> None:
-        self.new: Set[Place] = set()  # there was no hash before
-        self.failed: Set[Place] = set()  # they may not be stored
-        self.refused: List[Place] = []  # the shard that was told last can't store them
-        self.problem = ""  # one of the reasons
-
-    def hear(self, groups: List[List[Place]], results: List[Any]) -> None:
-        """Take what the scripts have said of these, or why nothing is known of them."""
-        self.refused = []
-        for group, result in zip(groups, results):
-            if isinstance(result, Exception):
-                self.problem = str(result)
-                self.failed.update(group)
-                continue
-            for number, problem in result:
-                if problem:
-                    self.problem = problem.decode()
-                    self.refused.append(group[number - 1])
-                else:
-                    self.new.add(group[number - 1])
+def problem_in(result: Any) -> str:
+    """Why a command has failed, whether for its one hash or as a whole; empty if it has not."""
+    if isinstance(result, list):
+        return "".join(problem.decode() for _, problem in result)
+    return str(result) if isinstance(result, Exception) else ""

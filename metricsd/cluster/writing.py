@@ -21,7 +21,7 @@ from metricsd.cluster.encoding import (
 )
 from metricsd.cluster.links import LinkError
 from metricsd.cluster.packing import PACK_FIELDS
-from metricsd.cluster.storing import Outcome, commands_for, grouped, store
+from metricsd.cluster.storing import grouped, problem_in, store
 from metricsd.store import Receipt
 
 # Keys of which this front remembers the bucket it put to last, at some 250 bytes each. Beyond that
@@ -101,60 +101,71 @@ class Writer:
 
     def _write(self, points: Dict[Place, Points], batch: Batch) -> Set[Place]:
         """Return the places of those that may not be stored, or not be found."""
-        outcome = Outcome()
-        groups = grouped(points, self._link.owners())
-        commands = commands_for(groups, points)
+        seen = {place: words for place, words in points.items() if self._has_seen(place)}
+        groups = grouped(seen, self._link.owners())
+        commands = [store([points[place] for place in group]) for group in groups]
         if self._last_new:
             commands.append([b"ZSCORE", KEYS, self._last_new])
-        results = self._link.run(commands)
+        results = self._link.run(commands) if commands else []
         if self._last_new and results[-1] != self._last_score:
             self._seen.clear()  # the index has lost it, and maybe others
-        outcome.hear(groups, results)
-        if outcome.refused:
-            self._link.forget_owners()
-            alone = [[place] for place in outcome.refused]
-            outcome.hear(alone, self._link.run(commands_for(alone, points)))
-        failed = outcome.failed.union(outcome.refused)
-        batch.problem = outcome.problem if failed else ""
-        new = [
-            place
-            for place in points
-            if place in outcome.new or self._seen.get(place[0]) != place[1]
-            if place not in failed
-        ]
-        return failed | self._index(new, points, batch) if new else failed
+        failed: Set[Place] = set()
+        unusual: Set[Place] = set()
+        for group, result in zip(groups, results):
+            if isinstance(result, Exception):
+                batch.problem = str(result)
+                failed.update(group)
+            else:
+                unusual.update(group[number - 1] for number, _ in result)
+                if any(problem for _, problem in result):
+                    self._link.forget_owners()
+        alone = [place for place in points if place in unusual or not self._has_seen(place)]
+        alone = [place for place in alone if place not in failed]
+        return failed | self._write_alone(alone, points, batch) if alone else failed
 
-    def _index(self, new: List[Place], points: Dict[Place, Points], batch: Batch) -> Set[Place]:
-        """Let these be found; return those for which that has failed."""
+    def _has_seen(self, place: Place) -> bool:
+        """Whether the bucket is in the indexes, as far as is known."""
+        return self._seen.get(place[0]) == place[1]
+
+    def _write_alone(
+        self, places: List[Place], points: Dict[Place, Points], batch: Batch
+    ) -> Set[Place]:
+        """Store each of these by itself, and let it be found; return those of which that failed."""
         commands: List[Command] = []
         counts: List[int] = []
-        for place in new:
+        for place in places:
             before = len(commands)
-            commands += self._index_commands(place)
-            if len(points[place]) > 2 * PACK_FIELDS:
-                commands.append(store([points[place]]))  # once more, and it is packed
+            commands += self._commands(place, points[place])
             counts.append(len(commands) - before)
-        *found, score = self._link.run([*commands, [b"ZSCORE", KEYS, new[-1][0]]])
+        last = places[-1][0]
+        *found, score = self._link.run([*commands, [b"ZSCORE", KEYS, last]])
         if isinstance(score, float):
-            self._last_new, self._last_score = new[-1][0], score
+            self._last_new, self._last_score = last, score
         results = iter(found)
         failed: Set[Place] = set()
         if len(self._seen) > MAX_SEEN:
             self._seen.clear()
-        for place, count in zip(new, counts):
-            errors = [one for _, one in zip(range(count), results) if isinstance(one, Exception)]
-            if errors:
-                batch.problem = str(errors[0])
+        for place, count in zip(places, counts):
+            problems = [problem_in(one) for _, one in zip(range(count), results)]
+            if any(problems):
+                batch.problem = max(problems)
                 failed.add(place)
             else:
                 self._seen[place[0]] = place[1]
         return failed
 
-    def _index_commands(self, place: Place) -> Iterator[Command]:
+    def _commands(self, place: Place, points: Points) -> Iterator[Command]:
+        """All that it takes to store points and to find them.
+
+        The index comes first: a replica that has the hash when its primary is lost has that too.
+        """
         key, bucket = place
         yield [b"ZADD", index_name(key), b"0", member(bucket)]
+        yield store([points])
         if self._retention is not None:
             yield from self._expiry_commands(place, self._retention)
+        if len(points) > 2 * PACK_FIELDS:
+            yield store([points])  # once more, and it is packed
         # In microseconds, and no two keys of a front have the same.
         self._order = max(self._order + 1, int(self._wall_clock() * 1e6))
         yield [b"ZADD", KEYS, b"NX", b"%d" % self._order, key]
