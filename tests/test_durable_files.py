@@ -127,6 +127,9 @@ def test_another_database_of_sqlite(path: Path) -> None:
     assert "no table of metricsd's" in refusal(path)
     with pytest.raises(FileError, match="no table of metricsd's"):
         Held(path, salvage=True)
+    with pytest.raises(FileError, match="no such table"):
+        backup(str(path), str(path.with_name("copy.db")))
+    assert [file.name for file in path.parent.iterdir()] == ["points.db"]
 
 
 def test_a_newer_format(path: Path) -> None:
@@ -196,6 +199,21 @@ def test_a_copy_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileError):
         backup(str(tmp_path / "none.db"), str(tmp_path / "copy.db"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_links(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    with mock.patch("os.link", side_effect=PermissionError("not permitted")):
+        with Held(path) as held:
+            held.put_safely(("new", 1.0, 1), ("old", 1.0, 1))
+            backup(str(path), str(copy))
+            with pytest.raises(FileError, match="cannot copy"):
+                backup(str(path), str(copy))
+        data = path.read_bytes().replace(b"old", b"Old")
+        path.write_bytes(data)
+        assert loaded(path, salvage=True) == {"new": {1: 1.0}}
+    assert path.with_name("points.db.damaged1").read_bytes() == data
+    assert loaded(copy) == {"new": {1: 1.0}, "old": {1: 1.0}}
 
 
 def cut_short(path: Path) -> Path:

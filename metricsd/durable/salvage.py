@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import shutil
+from itertools import chain
 
 from metricsd.durable.checkpoint import Saved, checkpoint
 from metricsd.durable.database import PAGE_BYTES, Database, connect
@@ -19,9 +20,9 @@ from metricsd.durable.wal import Wal
 
 NOTHING = "nothing in it can be read; put a backup in its place, or move it away"
 
-# Where the first page, which is the same in every file but for this, has the number of pages. If
-# that is 0, SQLite looks at the size of the file.
-PAGES = slice(28, 32)
+# Where the first page, which is the same in every file but for this, has the number of pages, in 4
+# bytes. If that is 0, SQLite looks at the size of the file.
+PAGES_PLACE = 28
 
 logger = logging.getLogger("metricsd")
 
@@ -62,10 +63,10 @@ def _image(path: str, wal: Wal, sound: str) -> str:
     image = sound + ".image"
     shutil.copyfile(path, image)
     with open(image, "r+b") as file, open(sound, "rb") as other:
-        first = other.read(PAGE_BYTES)
-        pages = {**wal.pages, 1: first[: PAGES.start] + bytes(4) + first[PAGES.stop :]}
-        for page, data in pages.items():
+        for page, data in chain(wal.pages(), [(1, other.read(PAGE_BYTES))]):
             file.seek((page - 1) * len(data))
             file.write(data)
+        file.seek(PAGES_PLACE)
+        file.write(bytes(4))
         file.truncate(max(file.seek(0, os.SEEK_END), other.seek(0, os.SEEK_END)))
     return image

@@ -6,8 +6,9 @@ looked at before. Its format is documented and stable: https://sqlite.org/filefo
 """
 
 import contextlib
+import os
 import struct
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 HEADER = struct.Struct(">8I")  # magic, version, page size, number, two salts, two sums
 FRAME = struct.Struct(">2I8s2I")  # page, pages of the database, salts, two sums
@@ -18,7 +19,7 @@ MASK = 0xFFFFFFFF
 INDEX = struct.Struct("=" + 2 * "16xI12x8s8x")
 
 # For writing and for reading, in the header of a database: without a WAL, and with one.
-VERSIONS = slice(18, 20)
+VERSIONS_PLACE = 18
 WITHOUT_WAL, WITH_WAL = b"\1\1", b"\2\2"
 
 
@@ -27,11 +28,11 @@ class Frame(NamedTuple):
 
     page: int
     pages: int  # of the database after this transaction, in its last frame; 0 in the others
-    data: bytes
+    place: int  # in the file, of its data
     whole: bool  # as it was written, and in its place
 
 
-MISSING = Frame(0, 0, b"", False)
+MISSING = Frame(0, 0, 0, False)
 
 
 class Wal:
@@ -42,27 +43,27 @@ class Wal:
 
         That one may have been under way when the power failed.
         """
-        self.versions = contents(database, VERSIONS.stop)[VERSIONS]
-        self._data = b"" if self.versions == WITHOUT_WAL else contents(database + "-wal")
-        self.size = len(self._data)
-        head = self._data[: HEADER.size]
+        self.versions = contents(database, VERSIONS_PLACE, 2)
+        self._path = os.devnull if self.versions == WITHOUT_WAL else database + "-wal"
+        self.size = os.path.getsize(self._path) if os.path.exists(self._path) else 0
+        head = contents(self._path, 0, HEADER.size)
         head = head.ljust(HEADER.size, b"\0")  # a full disk may have cut it short
         fields = HEADER.unpack(head)
         self._order, self._page_size = "<>"[fields[0] & 1], fields[2]
         self._salts, self._sums = head[16:24], fields[6:]
         self._known = fields[0] & ~1 == MAGIC and self._sum(head[:24], (0, 0)) == self._sums
         if not self._known:  # its frames tell as well which of them were written together
-            self._salts = self._data[HEADER.size :][8:16]
-        index = contents(database + "-shm", INDEX.size)
+            self._salts = contents(self._path, HEADER.size + 8, 8)
+        index = contents(database + "-shm", 0, INDEX.size)
         known, *others = INDEX.unpack(index.ljust(INDEX.size, b"\0"))
         self._indexed = known if others == [self._salts, known, self._salts] else 0
-        self._frames: List[Frame] = []
+        self.frames: List[Frame] = []
         last: List[Frame] = []
         frames = self._read_frames()
         for number, frame in enumerate(frames, 1):
             last.append(frame)
             if frame.pages and (number < len(frames) or all(one.whole for one in last)):
-                self._frames += last
+                self.frames += last
                 last = []
 
     @property
@@ -73,16 +74,17 @@ class Wal:
         """
         if self.size > HEADER.size and not self._known:
             return "its WAL, its header is damaged"
-        whole = [frame.whole for frame in self._frames] + [False]
+        whole = [frame.whole for frame in self.frames] + [False]
         bad = whole.index(False) + 1
-        if bad <= max(len(self._frames), self._indexed):
+        if bad <= max(len(self.frames), self._indexed):
             return f"its WAL, frame {bad} is damaged or missing"
         return None
 
-    @property
-    def pages(self) -> Dict[int, bytes]:
-        """Those of the database that are whole in it, by their numbers, as they were last."""
-        return {frame.page: frame.data for frame in self._frames if frame.whole}
+    def pages(self) -> Iterator[Tuple[int, bytes]]:
+        """Yield the pages of the database that are whole in it, with their numbers, in order."""
+        for frame in self.frames:
+            if frame.whole:
+                yield frame.page, contents(self._path, frame.place, self._page_size)
 
     def _read_frames(self) -> List[Frame]:
         """The frames that were written since the header, also those behind a bad one."""
@@ -90,14 +92,14 @@ class Wal:
         sums, missing = self._sums, 0
         size = FRAME.size + self._page_size // 8 * 8  # whatever a damaged header says
         for start in range(HEADER.size, self.size - size + 1, size):
-            page, pages, salts, *written = FRAME.unpack_from(self._data, start)
+            data = contents(self._path, start, size)
+            page, pages, salts, *written = FRAME.unpack_from(data)
             before, sums = sums, tuple(written)
             if salts != self._salts:
                 missing += 1  # if none follows, it is left from before
                 continue
-            data = self._data[start + FRAME.size : start + size]
-            right = self._sum(self._data[start : start + 8] + data, before)
-            frames += [MISSING] * missing + [Frame(page, pages, data, right == sums)]
+            whole = sums == self._sum(data[:8] + data[FRAME.size :], before)
+            frames += [MISSING] * missing + [Frame(page, pages, start + FRAME.size, whole)]
             missing = 0
         return frames
 
@@ -109,8 +111,9 @@ class Wal:
         return a, b
 
 
-def contents(path: str, size: int = -1) -> bytes:
-    """What is in a file, or how it begins; nothing if it is not there. Raises OSError."""
+def contents(path: str, start: int, size: int) -> bytes:
+    """A piece of a file; less where that ends, nothing if it is not there. Raises OSError."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        file.seek(start)
         return file.read(size)
     return b""
