@@ -4,7 +4,7 @@ import logging
 import random
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import pytest
 
@@ -141,3 +141,13 @@ def test_a_flip_in_what_ties_frames_to_their_header(original: Original, tmp_path
         files = dict(original.killed, **{"points.db-wal": flipped(data, 8 * place)})
         path = write(tmp_path / "files", files)
         assert same(loaded(path, salvage=True), original.script.model)
+
+
+@pytest.mark.parametrize("size", [None, 0, 20])
+def test_a_wal_that_is_missing(original: Original, tmp_path: Path, size: Optional[int]) -> None:
+    """Its index, which outlives a process that was killed, knows that there was one."""
+    files = dict(original.killed)
+    wal = files.pop("points.db-wal")
+    if size is not None:
+        files["points.db-wal"] = wal[:size]
+    assert outcome(original, write(tmp_path / "files", files)) == "stopped"

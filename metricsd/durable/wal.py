@@ -15,8 +15,9 @@ FRAME = struct.Struct(">2I8s2I")  # page, pages of the database, salts, two sums
 MAGIC = 0x377F0682  # the last bit tells the byte order of the words that are summed up
 MASK = 0xFFFFFFFF
 
-# How the index begins, twice, in the byte order of the machine: the frames that it knows, salts.
-INDEX = struct.Struct("=" + 2 * "16xI12x8s8x")
+# How the index begins, in the byte order of the machine: twice the frames that it knows and salts,
+# then how many of these are in the database as well.
+INDEX = struct.Struct("=" + 2 * "16xI12x8s8x" + "I")
 
 # For writing and for reading, in the header of a database: without a WAL, and with one.
 VERSIONS_PLACE = 18
@@ -55,8 +56,10 @@ class Wal:
         if not self._known:  # its frames tell as well which of them were written together
             self._salts = contents(self._path, HEADER.size + 8, 8)
         index = contents(database + "-shm", 0, INDEX.size)
-        known, *others = INDEX.unpack(index.ljust(INDEX.size, b"\0"))
-        self._indexed = known if others == [self._salts, known, self._salts] else 0
+        known, salts, *again, moved = INDEX.unpack(index.ljust(INDEX.size, b"\0"))
+        gone = self.versions == WITH_WAL and self.size < HEADER.size and known > moved
+        its = again == [known, salts] and (gone or salts == self._salts)
+        self._indexed = known if its else 0
         self.frames: List[Frame] = []
         last: List[Frame] = []
         frames = self._read_frames()
