@@ -69,7 +69,8 @@ class Option(NamedTuple):
         try:
             return self.kind.parse(value)
         except (ValueError, TypeError, KeyError):
-            raise OptionError(self.name, f"takes {self.kind.takes}, not {value!r}") from None
+            shown = re.sub("(:/*).*@", r"\1...@", repr(value))  # without a password
+            raise OptionError(self.name, f"takes {self.kind.takes}, not {shown}") from None
 
 
 def whole_number(least: int, most: int = sys.maxsize) -> Kind:

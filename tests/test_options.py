@@ -182,6 +182,12 @@ def test_a_mistake_in_the_environment_names_the_variable() -> None:
         from_environment({"METRICSD_PORT": "http"})
 
 
+@pytest.mark.parametrize("store", ["valkye://me:geheim@h:1", "valkey://:geheim@h"])
+def test_a_mistake_is_told_without_a_password(store: str) -> None:
+    with pytest.raises(OptionError, match=r"not 'valk[a-z]+://\.\.\.@h.*'$"):
+        from_environment({"METRICSD_STORE": store})
+
+
 def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Dict[str, Any] = {}
     monkeypatch.setattr(__main__, "run_server", lambda **options: seen.update(options))
