@@ -24,7 +24,7 @@ OPTIONS: Dict[str, List[Any]] = {
     "max_line_bytes": [64 * 1024, 64 * 1024, 120],
     "idle_timeout": [None, None, 1.0, 5.0],
     "retention": [None, None, None, 30.0],
-    "LOG_BYTES": [8 * 1024 * 1024, 2000, 4000],
+    "LOG_BYTES": [8 * 1024 * 1024, 1000, 2000],
     "WAL_PAGES": [1024, 16],
     "CHUNK_PUTS": [2000, 4],
     "STEP_ROWS": [256, 2],
@@ -105,6 +105,7 @@ def _drop(world: "World", dice: Dice) -> None:
 def _crash(world: "World", dice: Dice, power_cut: bool) -> None:
     if world.options["fsync"] and not world.crash_in and not world.stopping:
         world.power_cut, world.crash_in, world.luck = power_cut, dice.pick(CALLS), dice
+        world.crash_at = dice.pick(["", "disk"])
 
 
 def _stop(world: "World", dice: Dice) -> None:

@@ -86,6 +86,7 @@ class World:
         self.clients: List[Client] = []
         self.faults: Dict[str, List[int]] = {}  # that the next calls of a kind meet with
         self.crash_in = self.work_in = 0  # system calls until then; 0: never
+        self.crash_at = ""  # of which kind these are: all of them, or writes
         self.luck = Dice(0)  # of the crash
         self.stopping = self.power_cut = self._crashed = False
         self.all_accepted = self.options["max_connections"] > CROWD * 10
@@ -241,7 +242,7 @@ class World:
 
     def call(self, name: str, sock: Optional[Socket] = None) -> None:
         """A call begins: the process may end before it, the thread go on, or it may fail."""
-        if self.crash_in:
+        if self.crash_in and name.startswith(self.crash_at):
             self.crash_in -= 1
             self._crashed = not self.crash_in
         if self._crashed:
