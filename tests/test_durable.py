@@ -203,6 +203,15 @@ def test_a_put_behind_a_drop_takes_room_again(path: Path) -> None:
         assert held.points == {"a": {1: 2.0}, "b": {1: 2.0}}
 
 
+def test_keys_that_come_and_go_leave_nothing_behind(path: Path) -> None:
+    with small(), Held(path) as held:
+        for number in range(400):
+            held.put_safely((f"key{number}", 1.0, 1))
+            held.until_settled(held.store.drop([f"key{number}"]))
+        assert held.store.checkpoints > 4 and len(held.store._saved.kept) < 100
+        assert not held.points
+
+
 def test_what_is_refused_while_the_disk_pauses_takes_no_room(path: Path) -> None:
     with Held(path, max_points=3) as held:
         receipts = [held.store.put("a", value, 1) for value in (1.0, 2.0, 3.0)]
