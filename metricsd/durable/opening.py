@@ -60,7 +60,7 @@ def _read(path: str, salvaging: bool) -> Reader:
     try:
         if wal.versions not in (WITHOUT_WAL, WITH_WAL):  # SQLite would read it, but not write
             raise Damage("its header")
-        with _reading(path, bool(wal.frames)) as connection:
+        with _reading(path, wal.known and bool(wal.frames)) as connection:
             (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if said != b"ok":  # how its pages hang together, also those that nobody reads
                 raise Damage(said.decode("utf-8", "replace"))

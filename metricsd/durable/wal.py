@@ -10,6 +10,8 @@ import os
 import struct
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
+from metricsd.durable.database import PAGE_BYTES
+
 HEADER = struct.Struct(">8I")  # magic, version, page size, number, two salts, two sums
 FRAME = struct.Struct(">2I8s2I")  # page, pages of the database, salts, two sums
 MAGIC = 0x377F0682  # the last bit tells the byte order of the words that are summed up
@@ -52,14 +54,15 @@ class Wal:
         fields = HEADER.unpack(head)
         self._order, self._page_size = "<>"[fields[0] & 1], fields[2]
         self._salts, self._sums = head[16:24], fields[6:]
-        self._known = fields[0] & ~1 == MAGIC and self._sum(head[:24], (0, 0)) == self._sums
-        if not self._known:  # its frames tell as well which of them were written together
-            self._salts = contents(self._path, HEADER.size + 8, 8)
+        self.known = fields[0] & ~1 == MAGIC and self._sum(head[:24], (0, 0)) == self._sums
         index = contents(database + "-shm", 0, INDEX.size)
         known, salts, *again, moved = INDEX.unpack(index.ljust(INDEX.size, b"\0"))
         gone = self.versions == WITH_WAL and self.size < HEADER.size and known > moved
         its = again == [known, salts] and (gone or salts == self._salts)
         self._indexed = known if its else 0
+        if not self.known:  # what it should say is in its frames, too, or always the same
+            self._order, self._page_size = "=", PAGE_BYTES
+            self._salts = contents(self._path, HEADER.size + 8, 8)
         self.frames: List[Frame] = []
         last: List[Frame] = []
         frames = self._read_frames()
@@ -75,7 +78,7 @@ class Wal:
 
         The index, which outlives a process that was killed, may know of more than there is.
         """
-        if self.size > HEADER.size and not self._known:
+        if self.size > HEADER.size and not self.known:
             return "its WAL, its header is damaged"
         whole = [frame.whole for frame in self.frames] + [False]
         bad = whole.index(False) + 1
@@ -93,7 +96,7 @@ class Wal:
         """The frames that were written since the header, also those behind a bad one."""
         frames: List[Frame] = []
         sums, missing = self._sums, 0
-        size = FRAME.size + self._page_size // 8 * 8  # whatever a damaged header says
+        size = FRAME.size + self._page_size
         for start in range(HEADER.size, self.size - size + 1, size):
             data = contents(self._path, start, size)
             page, pages, salts, *written = FRAME.unpack_from(data)
