@@ -17,10 +17,10 @@ class Broken(BaseException):
     """A promise is broken; the message says which. Nobody in the server catches it."""
 
 
-def promise(kept: object, otherwise: str) -> None:
-    """Raise Broken unless a promise is kept."""
+def promise(kept: object, otherwise: str, about: object = "") -> None:
+    """Raise Broken unless a promise is kept; what it is about is put into words only then."""
     if not kept:
-        raise Broken(otherwise)
+        raise Broken(f"{otherwise}: {about}" if about else otherwise)
 
 
 class Request:
@@ -114,20 +114,22 @@ class Model:
         shown: Shown = {}
         last = NEVER_PUT
         for row in rows:
-            promise(row.count(" ") == 2, f"this is no row: {row}")
+            promise(row.count(" ") == 2, "this is no row", row)
             key, value, when = row.split(" ")
             put = self._by_value.get(value, last)
-            promise(put is not last, f"a get shows what was never put, or is lost: {row}")
+            promise(put is not last, "a get shows what was never put, or is lost", row)
             same = (put.key, str(put.timestamp)) == (key, when)
-            promise(same and get.key in (key, EVERY_KEY), f"a get shows what was not put: {row}")
-            promise(not put.refused or not get.session, f"a get shows what was refused: {row}")
+            promise(same and get.key in (key, EVERY_KEY), "a get shows what was not put", row)
+            promise(not put.refused or not get.session, "a get shows what was refused", row)
             ascends = put.timestamp > last.timestamp if key == last.key else key not in shown
-            promise(ascends, f"rows are not in their order: {row}")
+            promise(ascends, "rows are not in their order", row)
             shown.setdefault(key, {})[put.timestamp] = last = put
             oldest, step = get.gone
             old = put.timestamp < oldest and put.told and put.told <= step
-            promise(not old, f"a get shows what is too old: {row}")
-            self._check_point(self._puts[key][put.timestamp], put, get)
+            promise(not old, "a get shows what is too old", row)
+            puts = self._puts[key][put.timestamp]
+            if put is not puts[-1]:  # or else nothing can have come after
+                self._check_point(puts, put, get)
             if not put.sure:
                 self.stored(put, now)
         for key in self._sure if get.key == EVERY_KEY else [get.key]:
@@ -146,14 +148,14 @@ class Model:
 
     def _check_point(self, puts: List[Put], shown: Optional[Put], get: Get) -> None:
         """What is shown of a point is no older than the last that was sure before the get."""
-        if shown is puts[-1]:
-            return  # which nothing can have come after
-        sure = [put for put in puts if put.sure and before(put, get)]
         after_start = not get.session  # then what was refused may be there, or dropped, after all
-        nothing = [put for put in puts if put.value is None and after_start >= put.refused]
-        for put in nothing if shown is None else [shown]:
-            if not any(put is not other and before(put, other) for other in sure):
+        newer: List[Put] = []  # that were sure
+        for put in reversed(puts):
+            gone = shown is None and put.value is None and after_start >= put.refused
+            if (gone or put is shown) and not any(before(put, other) for other in newer):
                 return
+            if put.sure and before(put, get):
+                newer.append(put)
         what = "shows what is gone" if shown else "does not show a put that was acknowledged"
         promise(not shown and puts[-1].timestamp < self.oldest, f"a get {what}: {puts[-1]}")
 
