@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from metricsd.durable import FileError, database, gathering, store
-from metricsd.store import StoreError
+from metricsd.store import Receipt, StoreError
 from tests.durable_script import Held, Script, copied, killed, loaded, same, small
 
 POLICIES = ["always", "everysec", "never"]
@@ -188,6 +188,43 @@ def test_the_limit_of_points_counts_what_is_pending(path: Path) -> None:
         with pytest.raises(StoreError, match="store is full"):
             held.store.put("a", 1.0, 1000)
         held.until_settled(held.store.put("a", 1.0, 1))
+
+
+def test_what_waits_is_counted_once_where_room_is_scarce(path: Path) -> None:
+    with Held(path, max_points=300) as held, mock.patch.object(store, "CHUNK_PUTS", 100):
+
+        def put_again(count: int) -> Receipt:
+            timestamps = [number % 100 for number in range(count)]
+            return held.store.put_many(["a"] * count, [2.0] * count, timestamps)[1]
+
+        held.until_settled(put_again(100))
+        memory, puts = held.store._memory, 0
+        with mock.patch.object(memory, "has", wraps=memory.has) as looks:
+            for _ in range(5):
+                first, rest = put_again(100), put_again(150)
+                held.store.put("a", 3.0, 1)  # is there room? all that wait are looked for
+                held.until_settled(first)
+                room = held.store.room
+                put_again(room)
+                last = held.store.put("a", 3.0, 1)  # and not again
+                held.until_settled(rest, last)
+                puts += 250 + 1 + room + 1
+            assert puts <= looks.call_count < 1.1 * puts
+        assert held.store.points == 100
+
+
+def test_puts_are_held_up_while_too_many_wait(path: Path) -> None:
+    go_on = threading.Event()
+    with Held(path) as held, mock.patch.object(store, "PENDING_PUTS", 100):
+        held.store._worker.call(lambda: go_on.wait(20), lambda *_: None)
+        assert held.store.put_many(["a"] * 100, [1.0] * 100, list(range(100)))[0] == 100
+        assert held.store.slow_puts == 0
+        taken, receipt = held.store.put_many(["b"] * 100, [1.0] * 100, list(range(100)))
+        assert (taken, held.store.slow_puts) == (1, 1)
+        go_on.set()
+        held.until_settled(receipt)
+        assert held.points["b"] == {0: 1.0}
+        assert held.store.put_many(["b"] * 99, [1.0] * 99, list(range(99)))[0] == 99
 
 
 def test_a_put_behind_a_drop_takes_room_again(path: Path) -> None:

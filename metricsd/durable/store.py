@@ -28,6 +28,10 @@ WAIT_FROM = 0.875
 # as ten turns, whatever is in it.
 CHUNK_PUTS = 5000
 
+# Puts that wait, or are being written, from which on one is taken at a time: who has brought more
+# keeps it, and is not read from until then. They are four commits, and the loop can count them.
+PENDING_PUTS = 20000
+
 # Seconds that the loop spends at a time on storing what has been written, and the puts after which
 # it looks at the clock. With the slice of a checkpoint in the same turn it is a millisecond.
 SLICE_SECONDS = 0.0005
@@ -135,21 +139,22 @@ class DurableStore(Store):
 
     def put(self, key: str, value: float, timestamp: int) -> Receipt:
         """Take one point. Raises StoreError if there is no room for one more."""
-        new = self._new
-        if (new is not None or self.room <= 0) and not self._pauses:  # what is refused takes none
-            new = self._find_room(key, timestamp)
-        _, receipt = self.put_many([key], [value], [timestamp])
-        self._new = new
-        return receipt
+        if self.room <= 0 and not self._pauses:  # what is refused takes none
+            self._find_room(key, timestamp)
+        return self.put_many([key], [value], [timestamp])[1]
 
     def put_many(
         self, keys: List[str], values: List[float], timestamps: List[int]
     ) -> Tuple[int, Receipt]:
-        """Take points in their order; there must be room for all."""
+        """Take points in their order; there must be room for all. One, if too many are waiting."""
         if self._pauses:
             self.refused_puts += len(keys)
             return len(keys), self._refused
-        self._new = None
+        if self._pending >= PENDING_PUTS:
+            keys, values, timestamps = keys[:1], values[:1], timestamps[:1]
+            self.slow_puts += 1  # a session does not do many of these in a turn
+        if self._new is not None:
+            self._new |= self._not_stored(keys, timestamps)
         chunk = self._chunk
         if chunk is None or len(chunk.keys) >= CHUNK_PUTS:
             chunk = self._gather(Chunk())
@@ -352,14 +357,17 @@ class DurableStore(Store):
         finally:
             database.close()
 
-    def _find_room(self, key: str, timestamp: int) -> Set[Tuple[str, int]]:
+    def _find_room(self, key: str, timestamp: int) -> None:
         """Count exactly. Raises StoreError if this would be one point too many."""
-        has = self._memory.has
         if self._new is None:
-            points = chain.from_iterable(zip(one.keys, one.timestamps) for one in self._chunks())
-            self._new = {point for point in points if not has(*point)}
-        if (key, timestamp) not in self._new and not has(key, timestamp):
-            if self._memory.room <= len(self._new):
-                raise StoreError("store is full")
-            self._new.add((key, timestamp))
-        return self._new
+            self._new = set()
+            for chunk in self._chunks():
+                self._new |= self._not_stored(chunk.keys, chunk.timestamps)
+        more = self._not_stored([key], [timestamp]) - self._new
+        if more and self._memory.room <= len(self._new):
+            raise StoreError("store is full")
+
+    def _not_stored(self, keys: List[str], timestamps: List[int]) -> Set[Tuple[str, int]]:
+        """Which of these points are not in memory."""
+        has = self._memory.has
+        return {point for point in zip(keys, timestamps) if not has(*point)}
