@@ -132,7 +132,7 @@ class Client:
         data = bytes(self.outbox[:size])
         del self.outbox[:size]
         if isinstance(sock, Datagrams):
-            data = data[: size - size % 2]  # the last line feed may be missing
+            data = data[:-1] + b" " if size % 2 else data  # the last line feed may be missing
             sock.sizes.append(len(data))
         sock.inbound += data
         self._pushed += size
