@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -41,6 +42,15 @@ def running(*arguments: Any, **limits: Any) -> Iterator[Server]:
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """Let those that wait for a long program come last: it has had all the others' time."""
     items.sort(key=lambda item: item.get_closest_marker("waits") is not None)
+
+
+def pytest_configure() -> None:
+    """Run as well under nohup, which has SIGHUP ignored, also by every program that is started.
+
+    A handler, which does nothing, is not handed down: those begin with what is usual.
+    """
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def forget_log_lines() -> None:
