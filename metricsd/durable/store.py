@@ -29,8 +29,10 @@ WAIT_FROM = 0.875
 CHUNK_PUTS = 5000
 
 # Puts that wait, or are being written, from which on one is taken at a time: who has brought more
-# keeps it, and is not read from until then. They are four commits, and the loop can count them.
-PENDING_PUTS = 20000
+# keeps it, and is not read from until then. They take half a second to be written, and some 150
+# bytes each. To hold clients up takes twice as long a put, so it begins beyond what is usual: two
+# thousand of them with a hundred puts under way.
+PENDING_PUTS = 200000
 
 # Seconds that the loop spends at a time on storing what has been written, and the puts after which
 # it looks at the clock. With the slice of a checkpoint in the same turn it is a millisecond.
