@@ -97,6 +97,7 @@ class World:
         self.numbers = itertools.count(1)  # of the puts
         self.server: Any = None
         self._changed = self.stopped = 0.0  # when, in seconds
+        self._lingering: List[Socket] = []  # those who have been hung up on, and are not closed
         self.refused = -math.inf  # when the system last had nothing left, in seconds
 
     # The run, from start to start.
@@ -328,15 +329,15 @@ class World:
                 elif not (client.owed or client.outbox):
                     client.end()
         owed = [client.name for client in self.clients if client.owed and not client.deaf]
-        if owed or not self._rest:
-            self._changed = self.now
+        lingering = [sock for sock in self.sockets if sock.shut and not sock.closed]
+        if owed or not self._rest or lingering != self._lingering:
+            self._changed, self._lingering = self.now, lingering
         self._rest += 1
         most = REST_TURNS + self.requests
         promise(self._rest < most, f"nobody comes to rest; these wait: {owed[:5]}")
         calm = self.options["calm"]
         if not self.stopping and self.now > self._changed + calm:
-            lingers = any(sock.shut and not sock.closed for sock in self.sockets)
-            promise(not lingers or not calm, "a client who was hung up on is kept")
+            promise(not (lingering and calm), "a client who was hung up on is kept")
             self.stop()
 
     def stop(self) -> None:
