@@ -17,8 +17,13 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 from metricsd.cluster import store
-from metricsd.cluster.encoding import BUCKET_SECONDS, KEYS, hash_name, index_name, slot_of
+from metricsd.cluster.address import parse
+from metricsd.cluster.encoding import BUCKET_SECONDS, KEYS, PACKED, hash_name, index_name, slot_of
+from metricsd.cluster.links import Link
+from metricsd.cluster.packing import PACK_FIELDS
+from metricsd.cluster.storing import PACKS_A_SCRIPT
 from metricsd.cluster.sweeping import Sweeper
+from metricsd.cluster.writing import Batch, Writer
 from metricsd.store import MAX_TIMESTAMP
 from tests.conftest import running
 from tests.conversation import Conversation, connect, free_port
@@ -193,6 +198,50 @@ def test_a_point_a_second_through_two_fronts(cluster: Shards, ack: str) -> None:
     assert_lists(cluster)
     shard = cluster.primary_of(slot_of(index_name("k")))
     assert len(shard.ask("KEYS", "{k}:*.*")) > 8
+
+
+def test_many_buckets_become_long_at_once(cluster: Shards) -> None:
+    """They are packed a few at a time, as a shard does nothing else meanwhile."""
+    link = Link(parse(cluster.url))
+    writer = Writer(link)
+    keys = [f"k{number}" for number in range(60)]
+
+    def write(first: int, last: int) -> int:
+        """Store so many points of each, and return how many are packed then."""
+        batch = Batch()
+        for second in range(first, last):
+            batch.add(keys, [float(second)] * len(keys), [second] * len(keys))
+        writer.write(batch)
+        assert batch.failed == set()
+        answers = link.run([[b"HEXISTS", hash_name((key, 0)), PACKED] for key in keys])
+        return sum(map(bool, answers))
+
+    for start in range(0, PACK_FIELDS - 1, 20):
+        packed = write(start, min(start + 20, PACK_FIELDS - 1))
+    assert packed == 0
+    for put in range(1, 20):
+        before, packed = packed, write(PACK_FIELDS + put, PACK_FIELDS + put + 1)
+        assert before < packed <= before + len(cluster.primaries) * PACKS_A_SCRIPT
+        if packed == len(keys):
+            break
+    assert put > 1 and packed == len(keys)
+    link.close()
+
+
+@pytest.mark.parametrize("ack", ACKS)
+def test_nodes_that_do_not_know_where_they_are_reached(cluster: Shards, ack: str) -> None:
+    kind = "cluster-preferred-endpoint-type"
+    for shard in cluster.all:
+        shard.ask("CONFIG", "SET", kind, "unknown-endpoint")
+    try:
+        with front(cluster, ack=ack) as client:
+            for number in range(3):
+                puts = b"".join(b"put k%d 1 %d\n" % (key, number) for key in range(30))
+                assert client.ask(puts, 30) == OK * 30
+            assert client.ask(b"get k7\n") == b"ok\nk7 1.0 0\nk7 1.0 1\nk7 1.0 2\n\n"
+    finally:
+        for shard in cluster.all:
+            shard.ask("CONFIG", "SET", kind, "ip")
 
 
 def test_many_clients_see_their_own_puts(cluster: Shards) -> None:

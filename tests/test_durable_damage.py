@@ -105,8 +105,12 @@ def test_what_is_lost_is_told(original: Original, tmp_path: Path, caplog: Any) -
     data = bytearray(original.closed["points.db"])
     data[data.index("ключ".encode())] ^= 1
     path.write_bytes(bytes(data))
+    left = path.with_name(path.name + ".damaged1-wal")  # by one that was killed
+    left.write_bytes(b"left")
     loaded(path, salvage=True)
     assert "lost: " in caplog.text and "points were salvaged" in caplog.text
+    assert path.with_name(path.name + ".damaged2").read_bytes() == bytes(data)
+    assert left.read_bytes() == b"left"
 
 
 def test_rows_behind_a_broken_page_of_an_old_log(tmp_path: Path) -> None:

@@ -76,10 +76,12 @@ class Link:
                 answer = client.custom_command([b"CLUSTER", b"SLOTS"], self.library.RandomNode())
             except self.library.GlideError as error:
                 raise LinkError(str(error)) from error
-            self._owners = [None] * SLOTS
+            owners: List[Optional[Node]] = [None] * SLOTS
             for first, last, node, *_ in answer:
-                slots = slice(first, last + 1)
-                self._owners[slots] = [(node[0].decode(), node[1])] * (last + 1 - first)
+                # One that does not say where it is reached is reached where the cluster is.
+                host = (node[0] or b"").decode() or self._address.hosts[0][0]
+                owners[first : last + 1] = [(host, node[1])] * (last + 1 - first)
+            self._owners = owners
         return self._owners
 
     def forget_owners(self) -> None:

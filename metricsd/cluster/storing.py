@@ -13,27 +13,29 @@ from metricsd.cluster.packing import FUNCTION, WORDS
 # Hashes that a script stores: about a millisecond in which the shard does nothing else.
 HASHES_A_SCRIPT = 500
 
+# Hashes that a script packs, at about a millisecond each: those of one interval become long at the
+# same time. All of a script have had their turn after 63 puts, before any has 512 fields.
+PACKS_A_SCRIPT = 8
+
 # The hashes of a script may be in any slots of its shard's. One that is on its way to another
 # shard, or there by now, is refused by itself. Lua can pass on 8,000 words, more than a batch has.
 # A hash that is new is not packed before it is told when it expires.
-SCRIPT = (
-    b"""#!lua flags=allow-cross-slot-keys
+SCRIPT = b"""#!lua flags=allow-cross-slot-keys
 %s
-local try, most, unusual = redis.pcall, tonumber(ARGV[2]), {}
+local try, most, unusual, packs = redis.pcall, tonumber(ARGV[2]), {}, %d
 for number, words in ipairs(cjson.decode(ARGV[1])) do
   local length, added = try('HLEN', words[1]), try('HSET', unpack(words))
   if type(added) == 'table' then
     table.insert(unusual, {number, added.err})
   elseif length == 0 then
     table.insert(unusual, {number, ''})
-  elseif length + added >= most then
+  elseif length + added >= most and packs > 0 then
+    packs = packs - 1
     pcall(pack, words[1])
   end
 end
 return unusual
-"""
-    % FUNCTION
-)
+""" % (FUNCTION, PACKS_A_SCRIPT)
 
 
 def store(hashes: Sequence[Points]) -> Command:

@@ -89,9 +89,10 @@ def link(file: str, name: str, otherwise: Callable[[str, str], object]) -> None:
 
 def set_aside(path: str, copy: Callable[[str, str], object]) -> str:
     """Copy a file and its WAL to a name that is free, which is returned."""
+    ends = "-wal", ""
     names = (f"{path}.damaged{number}" for number in count(1))
-    aside = next(name for name in names if not os.path.exists(name))
-    for end in ("-wal", ""):
+    aside = next(name for name in names if not any(os.path.exists(name + end) for end in ends))
+    for end in ends:
         if os.path.exists(path + end):
             copy(path + end, aside + end)
     return aside
