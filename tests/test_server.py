@@ -394,6 +394,23 @@ class TestLimits:
                 turn(0)
                 assert client.read(full + 1) == OK * (full + 1)
 
+    def test_a_client_who_has_ended_a_line_while_the_process_slept_is_not_idle(self) -> None:
+        """The line was too long, and is answered already: so nothing more is said to it."""
+        now = [0.0]
+        with Server(
+            "127.0.0.1", 0, idle_timeout=10, max_line_bytes=100, clock=lambda: now[0]
+        ) as server, Conversation(server.address) as client:
+            turn = server._reactor.turn
+            turn(1)
+            client.socket.sendall(b"x" * 200)
+            turn(1)
+            client.socket.sendall(b"x\n")
+            now[0] += 20
+            turn(1)
+            client.socket.sendall(b"get k\n")
+            turn(1)
+            assert client.read(2) == b"error\nwrong command\n\n" + OK
+
     def test_many_idle_connections_are_closed_a_few_at_a_time(self) -> None:
         now = [0.0]
         with Server("127.0.0.1", 0, idle_timeout=10, clock=lambda: now[0]) as server:

@@ -125,7 +125,7 @@ MUTATIONS = [
     Mutation("a start that forgets what to save", Reader, "_run_log",
              "self.saved.changed.update(dict.fromkeys(keys))"),
     # Those of a second look, which the world had to be made stricter for, half of them.
-    Mutation("idle though it is active", Connection, "answer",
+    Mutation("idle though it is active", Connection, "_on_readable",
              "self.last_active = self._reactor.now"),
     Mutation("a stranger who may stay", Connection, "_wait_for_next",
              "self._input_ended or session.over", "self._input_ended"),

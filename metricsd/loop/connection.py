@@ -100,6 +100,7 @@ class Connection:
         except Exception as error:
             self._fail(error)
             return
+        self.last_active = self._reactor.now
         self._reactor.to_answer.append(self)
 
     def _receive_more_or_less(self, data: bytes) -> None:
@@ -117,6 +118,7 @@ class Connection:
 
     def _on_writable(self) -> None:
         """First phase, while talking: make more of what there is to say, if all has been sent."""
+        self.last_active = self._reactor.now
         try:
             if not self._outbox and self.session.unfinished:
                 self.session.go_on()
@@ -158,7 +160,6 @@ class Connection:
         except Exception as error:
             self._fail(error)
             return
-        self.last_active = self._reactor.now
         if sent == len(said) and self._listening and session.quiet:
             return  # nearly always: all is said, and the next arrival is waited for
         self._outbox = said[sent:]
