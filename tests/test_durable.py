@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from metricsd.durable import FileError, database, gathering, store
-from metricsd.store import Receipt, StoreError
+from metricsd.store import Receipt, StoreError, archive
 from tests.durable_script import Held, Script, copied, killed, loaded, same, small
 
 POLICIES = ["always", "everysec", "never"]
@@ -238,6 +238,25 @@ def test_a_put_behind_a_drop_takes_room_again(path: Path) -> None:
             held.store.put("b", 2.0, 2)
         held.until_settled(*receipts)
         assert held.points == {"a": {1: 2.0}, "b": {1: 2.0}}
+
+
+def test_a_block_that_is_as_before_may_begin_later(path: Path) -> None:
+    """Points before it were late in it; sealed anew it is two blocks, of which one is the same."""
+    with mock.patch.object(archive, "MAX_BLOCK_POINTS", 200), mock.patch.object(
+        archive, "LATE_POINTS", 10000
+    ):
+        with Held(path) as held:
+            held.put_safely(*(("a", 1.0, 1000 + number) for number in range(152)))
+            held.put_safely(("a", 2.0, 31))
+        with Held(path) as held:
+            held.put_safely(*(("a", 2.0, number) for number in range(32, 182)))
+            held.store.seal_late()
+            assert held.store.late_blocks == 0
+        with Held(path) as held:
+            held.put_safely(("a", 3.0, 100))
+            assert held.store.points == 303
+            found = list(held.points["a"])
+            assert found == sorted(found) and held.points["a"][100] == 3.0
 
 
 def test_keys_that_come_and_go_leave_nothing_behind(path: Path) -> None:

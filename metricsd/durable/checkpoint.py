@@ -8,7 +8,7 @@ right.
 
 import time
 from functools import partial
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from metricsd.durable.tables import About, Row
 from metricsd.loop import Steps
@@ -28,11 +28,14 @@ LOG_PARTS = 8
 LATE_BLOCKS = 16
 
 
+Block = Tuple[bytes, int]  # its points, and the timestamp before which it has none
+
+
 class Kept(NamedTuple):
     """What the file has of a series."""
 
     number: int  # of the series
-    blocks: List[bytes]  # as they are in memory
+    blocks: List[Block]  # as they are in memory
     ids: List[int]  # of these, in the file
 
 
@@ -71,19 +74,19 @@ class Saved:
         number, old, ids = self.kept.get(key, NOTHING)
         if number and (series is None or series.number != number):
             step.dropped_series.append((number,))
-        blocks: List[bytes] = []
-        firsts: List[int] = []
+        blocks: List[Block] = []
         if series is not None:
-            blocks, firsts, sealed_to, unsealed = save(series)
+            sealed, firsts, sealed_to, unsealed = save(series)
+            blocks = list(zip(sealed, firsts))
             rest = seal(unsealed) if unsealed[0] else b""
             step.series.append((series.number, key, len(blocks), len(series), sealed_to, rest))
         same = len(old) if blocks[: len(old)] == old else 0  # nearly always all that were there
         known = dict(zip(old[same:], ids[same:]))
         ids = ids[:same]
-        for block, first in zip(blocks[same:], firsts[same:]):
-            if block not in known:
+        for block in blocks[same:]:
+            if block not in known:  # also one that is the same, but may begin elsewhere
                 self.last_block += 1
-                step.blocks.append((self.last_block, key, first, block))
+                step.blocks.append((self.last_block, key, block[1], block[0]))
             ids.append(known.pop(block, self.last_block))
         step.dropped_blocks += [(gone,) for gone in known.values()]
         step.more += (series is not None) - (number > 0)

@@ -80,7 +80,8 @@ class Reader:
             if len(rows) == count:
                 all_of_it = SavedSeries(sealed, [row[2] for row in rows], sealed_to, unseal(rest))
                 found = len(self.memory.load(key, number, all_of_it))
-                self.saved.kept[key] = Kept(number, sealed, [row[0] for row in rows])
+                kept = [(row[3], row[2]) for row in rows]
+                self.saved.kept[key] = Kept(number, kept, [row[0] for row in rows])
             else:
                 found = self._put_blocks(key, [*sorted(rows), (0, name, 0, rest)])
             if (len(rows), found) != (count, points):
