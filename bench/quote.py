@@ -23,6 +23,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
@@ -65,10 +66,13 @@ class Quotation(NamedTuple):
         """The same from its source. Raises QuoteError if that is not there."""
         return SOURCES[self.kind](self.source)
 
-    def parted(self, fresh: str) -> bool:
-        """Whether text and source differ, but for what was measured."""
+    def parted(self, fresh: str) -> Optional[str]:
+        """The first line that differs, as it is now, but for what was measured; None if none."""
         varies = NUMBER if self.kind == "transcript" else MEASURED
-        return varies.sub("0", self.text) != varies.sub("0", fresh)
+        for stands, now in zip_longest(self.text.split("\n"), fresh.split("\n"), fillvalue=""):
+            if varies.sub("0", stands) != varies.sub("0", now):
+                return now
+        return None
 
 
 def quotations(text: str) -> Iterator[Quotation]:
@@ -86,7 +90,7 @@ def rewritten(text: str) -> str:
             new = quotation.fresh()
         except SkippedError:
             return match.group()
-        if not quotation.parted(new):
+        if quotation.parted(new) is None:
             return match.group()  # another port, or another measurement, is no news
         return f"<!-- {quotation.kind} {quotation.source} -->\n{new}"
 
@@ -196,8 +200,9 @@ def check(text: str) -> List[str]:
 def _complaint(quotation: Quotation) -> str:
     """What is wrong with a quotation, in a line; empty if nothing is."""
     try:
-        if quotation.parted(quotation.fresh()):
-            return f"{quotation.kind} {quotation.source}: is not what stands there"
+        differs = quotation.parted(quotation.fresh())
+        if differs is not None:
+            return f"{quotation.kind} {quotation.source}: does not stand there: {differs!r}"
     except QuoteError as error:
         return str(error)
     except SkippedError:

@@ -1,7 +1,8 @@
 """A reply larger than the socket takes, as --trace tells it.
 
 The client and the server take turns in one process. The kernel is told to hold little for the
-client, so that it is soon full. Of turns in a row that only send a part, the first is shown.
+client, so that it is soon full. Turns that only send a part are counted: how many it takes is
+up to the kernel.
 """
 
 import io
@@ -52,9 +53,15 @@ def fill(server: Server) -> None:
 
 
 def folded(text: str) -> str:
-    """Of turns in a row that only send a part, leave the first."""
+    """Say how many turns only send a part, none among them, instead of showing each."""
+    begins = r"(?: sent .* of .*\n(?:.* talking .*\n)?|.*-- nothing .*\n)"
     turn = r"turn .*\n.* sent .* of .*\n"
-    return re.sub(rf"({turn})(?:{turn})+", r"\1          ...\n", text)
+    return re.sub(rf"({begins})((?:{turn})*)", _counted, text)
+
+
+def _counted(match: "re.Match[str]") -> str:
+    begins, turns = match.groups()
+    return f"{begins}          ...       turns that send a part: {turns.count('turn ')}\n"
 
 
 def _read(client: socket.socket) -> None:
