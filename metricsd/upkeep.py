@@ -54,11 +54,17 @@ def begin(
 ) -> None:
     """Begin what there is to do as long as a server runs; ``store`` is Tended."""
 
+    def sealing() -> Task:
+        return Task(reactor, seal_late(lambda: store.late_blocks, store.seal_late))
+
+    task = sealing()  # of what was there before, if anything
+
     def begin_sealing() -> None:
-        Task(reactor, seal_late(lambda: store.late_blocks, store.seal_late))
+        nonlocal task
+        if task.ended:  # it sleeps on while these blocks come and go
+            task = sealing()
 
     store.on_late = begin_sealing
-    begin_sealing()  # what was there before, if anything
     if options.idle_timeout is not None:
         Task(reactor, close_idle(connections, reactor, options.idle_timeout))
     if options.retention is not None:

@@ -190,6 +190,16 @@ def test_late_points_are_sealed_in_after_a_while() -> None:
         assert len(series) == 501
 
 
+def test_one_task_seals_them_however_often_they_come_and_go() -> None:
+    with Server("127.0.0.1", 0) as server:
+        put_all(server._store, ["a"] * 500, [0.5] * 500, [index * 7 for index in range(500)])
+        for number in range(100):
+            server._store.put("a", 1.5, number * 7 + 1)
+            assert server._store.late_blocks == 1
+            server._store.seal_late()  # as a checkpoint does, or as many late points
+        assert len(server._reactor._timers._heap) == 1
+
+
 def test_few_blocks_have_late_points_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late, "MAX_LATE_BLOCKS", 10)
     store = Memory()

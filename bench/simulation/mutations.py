@@ -183,6 +183,7 @@ MUTATIONS = [
              "drop_before(too_old(wall_clock(), seconds))", "()"),
     Mutation("idle whatever is pending", upkeep, "close_idle", "and connection.idle", ""),
     Mutation("never idle", upkeep, "_close_if", "connection.close()"),
+    Mutation("late points each begin a task", upkeep, "begin", "if task.ended:", "if True:"),
     Mutation("a stop that does not wait", Server, "_finish",
              "deadline = self._clock() + STOP_SECONDS", "deadline = self._clock()"),
     Mutation("the store is not closed", Server, "close", "self._store.close()"),

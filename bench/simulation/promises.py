@@ -35,7 +35,7 @@ STALLED_TURNS = 16  # in which a client who is owed an answer gets nothing: a co
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
 SPIN_TURNS = 12  # in which the same one is ready, and nothing comes of it, at most
 OUTBOX_BYTES = REPLY_ROOM + MAX_REPLY_BYTES + PIECE_BYTES
-TIMERS = 64  # that are set beside those of clients, at most
+TIMERS = 16  # of tasks, and others that are no client's, at most
 UNSYNCED_SECONDS = 1.0 + 4 * TICK  # until a commit is synced, with everysec
 STOP_MORE_SECONDS = 1.0  # that a stop may take beyond STOP_SECONDS: a turn
 
@@ -175,11 +175,13 @@ class Promises:
         self._check_timers()
 
     def _check_timers(self) -> None:
-        heap = self._world.server._reactor._timers._heap
-        promise(len(heap) <= TIMERS + 2 * len(self._world.sockets), "timers heap up")
-        for _, _, timer in heap:
-            sock = getattr(getattr(timer.callback, "__self__", None), "_socket", None)
-            promise(sock is None or sock.fileno() >= 0, "a timer outlives its socket")
+        heap = [timer.callback for _, _, timer in self._world.server._reactor._timers._heap]
+        owners = [getattr(callback, "__self__", None) for callback in heap if callback is not None]
+        sockets = [getattr(owner, "_socket", None) for owner in owners]
+        few = len(heap) <= TIMERS + 2 * len(self._world.sockets)  # with those that were cancelled
+        promise(few and sockets.count(None) <= TIMERS, "timers heap up")
+        late = any(sock is not None and sock.fileno() < 0 for sock in sockets)
+        promise(not late, "a timer outlives its socket")
 
     @property
     def _intake(self) -> Any:

@@ -29,7 +29,7 @@ from metricsd.durable.opening import open_file
 from metricsd.loop import Connection, connection, delivery
 from metricsd.protocol.replies import pieces
 from metricsd.server import Parts, Server
-from metricsd.store import Store
+from metricsd.store import Store, archive
 from simulation.clients import MOST, START, Client
 from simulation.dice import Dice
 from simulation.machine import Disk, Thread
@@ -141,6 +141,7 @@ class World:
             (connection, "read", Socket.recv),
             (connection, "write", Socket.send),
             (upkeep, "drop_old", sweep),
+            (archive, "_made", itertools.count()),
             (logger, "handle", self._on_log),
             (logger, "isEnabledFor", lambda level: level >= logging.ERROR),
         ):

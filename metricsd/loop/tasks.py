@@ -102,12 +102,12 @@ class Task:
         self._steps = steps
         self._worker = worker
         self._timer: Optional[Timer] = None
-        self._ended = False
+        self.ended = False  # nothing of it is left to be done
         self._resume(None, None)
 
     def cancel(self) -> None:
         """End it where it is, as if its yield raised GeneratorExit. Twice is harmless."""
-        self._ended = True
+        self.ended = True
         if self._timer is not None:
             self._timer.cancel()
         self._steps.close()
@@ -120,15 +120,15 @@ class Task:
         return f"<Task {getattr(self._steps, '__name__', '?')}>"
 
     def _resume(self, result: Any, exception: Optional[BaseException]) -> None:
-        if self._ended:
+        if self.ended:
             return
         try:
             go_on = self._steps.throw if exception is not None else self._steps.send
             pause = go_on(result if exception is None else exception)
         except StopIteration:
-            self._ended = True
+            self.ended = True
         except Exception:
-            self._ended = True
+            self.ended = True
             logger.exception("a task failed: %r", self._steps)
         else:
             self._wait(pause)
