@@ -45,6 +45,20 @@ def test_a_seed_is_the_same_run_byte_for_byte(seed: str) -> None:
     assert simulate("--seed", seed, "--trace") == (code, said)
 
 
+def test_a_run_does_not_depend_on_those_before_it() -> None:
+    program = """
+import sys
+sys.path.insert(0, "bench")
+from simulate import run_seed
+seeds = list(range(100, 112))
+forth = [run_seed(seed) for seed in seeds]
+back = [run_seed(seed) for seed in reversed(seeds)]
+print([seed for seed, _ in forth if dict(forth)[seed] != dict(back)[seed]])
+"""
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=str(ROOT), timeout=50)
+    assert said == b"[]\n"
+
+
 @pytest.mark.parametrize(
     "name", ["a wake that is lost", "a pending put that is seen", "what was put is not saved"]
 )
