@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Generator, Iterable, List, Optional, Tuple
 
 from simulation.mutations import MUTATIONS, Mutation
 from simulation.script import Script, write
@@ -50,7 +50,7 @@ def run_seed(seed: int) -> Tuple[int, Report]:
     return seed, run(write(seed))
 
 
-def run_all(seeds: Iterable[int], jobs: int) -> Iterator[Tuple[int, Report]]:
+def run_all(seeds: Iterable[int], jobs: int) -> Generator[Tuple[int, Report], None, None]:
     """Play the scripts of seeds, in several processes, and yield what comes of each in order."""
     if jobs == 1:
         yield from map(run_seed, seeds)
@@ -62,11 +62,13 @@ def run_all(seeds: Iterable[int], jobs: int) -> Iterator[Tuple[int, Report]]:
 def run_many(seeds: List[int], jobs: int, shrinking: bool, out: Optional[str]) -> int:
     """Run seeds until a promise is broken, and look into that one; return the exit code."""
     started = said = time.monotonic()
-    for count, (seed, report) in enumerate(run_all(seeds, jobs), 1):
+    reports = run_all(seeds, jobs)
+    for count, (seed, report) in enumerate(reports, 1):
         now = time.monotonic()
         if report.broken:
             print(f"seed {seed}: {report.broken}")
             if shrinking:
+                reports.close()  # nobody looks any more at the seeds that others run meanwhile
                 return run_one(seed, False, True, out)
             print(f"the same again with --shrink shows how, or with --seed {seed}")
             return 1

@@ -16,11 +16,13 @@ import pytest
 
 import metricsd
 from metricsd import Server
+from tests.beside import Beside, Forks
 from tests.conversation import Conversation, free_port
+from tests.scripts import BENCH, imported, run
 from tests.test_command_line import started
 
 ROOT = Path(metricsd.__file__).parent.parent
-LOAD = [sys.executable, str(ROOT / "bench" / "load.py")]
+LOAD = [sys.executable, str(BENCH / "load.py")]
 
 
 def load(port: int, *options: str) -> Tuple[int, Dict[str, Any], str]:
@@ -66,39 +68,73 @@ sys.exit(durability.main())
 """
 
 
-class Started:
-    """A program, and a folder to which it writes."""
+INSTRUCTIONS = """
+import os, sys
+import instructions, stages
+os.environ["PATH"] = sys.argv[1] + os.pathsep + os.environ["PATH"]
+instructions.REQUESTS = 800
+sys.argv[1:] = ["--instructions"]
+sys.exit(stages.main())
+"""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, str(folder)],
-            cwd=str(ROOT / "bench"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+# A stand-in, as valgrind takes a minute: every other run counts more.
+VALGRIND = """#!/bin/sh
+runs=$(dirname $0)/runs
+echo >>$runs
+counts=${2#--callgrind-out-file=}
+echo "summary: $(($(wc -l <$runs) % 2 * 13600 + 5000))" >$counts
+shift 2; exec "$@"
+"""
 
-    def outcome(self) -> Tuple[str, str]:
-        """What it prints, and what it says to standard error, once it has ended well."""
-        printed, said = self.process.communicate(timeout=50)
-        assert self.process.returncode == 0, said.decode()
-        return printed.decode(), said.decode()
+# Each is run as a script, with its own folder in the path, by a process that has imported none of
+# them, but what takes longest of what they import.
+HELP = """
+import argparse, json, logging, multiprocessing, pathlib, runpy, socket, sqlite3, ssl, tempfile
+import unittest.mock
+def main():
+    script = sys.argv.pop(1)
+    os.chdir(folder)
+    sys.path[0] = os.path.dirname(script)
+    sys.argv = [script, "--help"]
+    runpy.run_path(script, run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="session", name="in_small")
-def _in_small(tmp_path_factory: Any) -> Iterator[Dict[str, Started]]:
-    """Two long ones, which run beside the other tests: what they measure is not looked at."""
-    programs = {"comparison": COMPARISON, "durability": DURABILITY}
+def _in_small(tmp_path_factory: Any) -> Iterator[Dict[str, Beside]]:
+    """Long ones, which run beside the other tests: what they measure is not looked at."""
+    programs = {
+        "comparison": COMPARISON, "durability": DURABILITY, "instructions": INSTRUCTIONS,
+    }  # fmt: skip
+    folders = {name: tmp_path_factory.mktemp(name) for name in programs}
+    valgrind = folders["instructions"] / "valgrind"
+    valgrind.write_text(VALGRIND, encoding="utf-8")
+    valgrind.chmod(0o700)
     with contextlib.ExitStack() as stack:
-        started_ones = {}
-        for name, program in programs.items():
-            one = started_ones[name] = Started(program, tmp_path_factory.mktemp(name))
-            stack.enter_context(one.process)
-            stack.callback(one.process.kill)
-        yield started_ones
+        yield {
+            name: stack.enter_context(Beside(program, folders[name]))
+            for name, program in programs.items()
+        }
 
 
-@pytest.mark.usefixtures("in_small")  # which run meanwhile
+@pytest.fixture(scope="session", name="asking_for_help")
+def _asking_for_help(tmp_path_factory: Any) -> Iterator[Forks]:
+    scripts = {
+        script.name: [str(script)]
+        for script in sorted(BENCH.glob("*.py"))
+        if "ArgumentParser" in script.read_text(encoding="utf-8")
+    }
+    with Forks(HELP, tmp_path_factory.mktemp("elsewhere"), scripts) as asking:
+        yield asking
+
+
+@pytest.fixture(scope="session", name="helps")
+def _helps(asking_for_help: Forks) -> Dict[str, str]:
+    """What each script says to --help in another directory."""
+    return {name: printed for name, (_, printed, _) in asking_for_help.outcomes().items()}
+
+
+@pytest.mark.usefixtures("in_small", "asking_for_help")  # which run meanwhile
 @pytest.mark.parametrize("mix", ["put", "get", "mixed", "grown"])
 @pytest.mark.parametrize("pipeline", [1, 7])
 def test_all_replies_are_counted_and_right(server: Server, mix: str, pipeline: int) -> None:
@@ -173,19 +209,15 @@ def test_a_stopped_server_shows_in_the_percentiles_of_a_fixed_rate() -> None:
 
 
 def test_a_fixed_rate_has_the_same_number_of_requests_whenever_it_begins() -> None:
-    program = """
-import load
-job = load.Job(rate=1000.0, seconds=3.0)
-for started in (0.0, 0.1, 12345.678, 987654.321):
-    schedule = load._Schedule(job, started)
-    taken = 0
-    while schedule.next_due(started) is not None:
-        schedule.take()
-        taken += 1
-    print(taken)
-"""
-    said = subprocess.check_output([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
-    assert said.decode().split() == ["3000"] * 4
+    load = imported("load")
+    job = load.Job(rate=1000.0, seconds=3.0)
+    for started_at in (0.0, 0.1, 12345.678, 987654.321):
+        schedule = load._Schedule(job, started_at)
+        taken = 0
+        while schedule.next_due(started_at) is not None:
+            schedule.take()
+            taken += 1
+        assert taken == 3000
 
 
 def test_who_loads_a_server_that_is_in_use_is_warned(server: Server) -> None:
@@ -202,41 +234,25 @@ def test_who_loads_a_server_that_is_in_use_is_warned(server: Server) -> None:
 
 
 def test_a_load_that_is_no_number_says_what_it_takes() -> None:
-    _, _, said = load(1, "--clients", "0")
+    _, said = run("load", "--clients", "0")
     assert said.endswith("argument --clients: takes a whole number of at least 1, not '0'\n")
 
 
-@pytest.fixture(scope="module", name="helps")
-def _helps(tmp_path_factory: Any) -> Dict[str, str]:
-    """What each script says to --help in another directory; all are started at once."""
-    folder = str(tmp_path_factory.mktemp("elsewhere"))
-    scripts = sorted((ROOT / "bench").glob("*.py"))
-    with contextlib.ExitStack() as stack:
-        processes = {
-            script.name: stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, str(script), "--help"], cwd=folder, stdout=subprocess.PIPE
-                )
-            )
-            for script in scripts
-            if "ArgumentParser" in script.read_text(encoding="utf-8")
-        }
-        return {name: one.communicate(timeout=20)[0].decode() for name, one in processes.items()}
-
-
+@pytest.mark.waits
 def test_the_scripts_run_from_any_directory(helps: Dict[str, str]) -> None:
     assert len(helps) > 5
     for script, said in helps.items():
         assert said.startswith("usage: " + script)
 
 
+@pytest.mark.waits
 def test_the_commands_of_the_texts_are_there(helps: Dict[str, str]) -> None:
-    texts = [ROOT / "README.md", ROOT / "bench" / "README.md"]
+    texts = [ROOT / "README.md", BENCH / "README.md"]
     text = "".join(path.read_text(encoding="utf-8") for path in texts)
     commands = set(re.findall(r"python3 bench/(\w+\.py)((?: [\w./-]+)*)", text))
     assert len(commands) >= 4
     for script, arguments in commands:
-        assert (ROOT / "bench" / script).exists()
+        assert (BENCH / script).exists()
         options = re.findall(r"--[a-z-]+", arguments)
         assert all(option in helps.get(script, "") for option in options)
 
@@ -286,134 +302,89 @@ def test_a_wrong_server_is_one_clear_line(replies: bytes, message: str) -> None:
     "options", [["--clients", "0"], ["--rate", "-1"], ["--seconds", "x"], ["--processes", "99"]]
 )
 def test_a_bad_option_is_refused(options: List[str]) -> None:
-    code, _, said = load(1, *options)
+    code, said = run("load", *options)
     assert code == 2
     assert "Traceback" not in said
     assert options[0] in said.splitlines()[-1]
     assert "positive" not in said
 
 
-TABLES = """
-import tables
-def rounds(*figures):
+def rounds(*figures: float) -> List[Dict[str, float]]:
     return [{"server_cpu_us": figure} for figure in figures]
-"""
-
-
-def of_tables(program: str) -> List[str]:
-    """The lines that a program about bench/tables.py prints."""
-    command = [sys.executable, "-c", TABLES + program]
-    return subprocess.check_output(command, cwd=str(ROOT / "bench")).decode().splitlines()
 
 
 def test_a_load_too_short_for_the_clock_has_no_ratio() -> None:
-    program = """
-print(tables.ratio(rounds(1.0, 3.0), rounds(0.0, 2.0), tables.CPU))
-print(tables._cell({"metricsd": rounds(1.0), "other": rounds(0.0)}, "other", tables.CPU))
-"""
-    assert of_tables(program) == ["1.5", "0"]
+    tables = imported("tables")
+    assert tables.ratio(rounds(1.0, 3.0), rounds(0.0, 2.0), tables.CPU) == 1.5
+    row = {"metricsd": rounds(1.0), "other": rounds(0.0)}
+    assert tables._cell(row, "other", tables.CPU) == "0"
 
 
 def test_a_ratio_is_of_rounds_and_how_far_they_lie_apart_stands_beside_it() -> None:
     """The machine got slower by the half: both servers' figures did, the ratio did not."""
-    program = """
-rows = {"metricsd": rounds(10.0, 11.0, 15.0), "other": rounds(8.0, 8.8, 12.0)}
-print(tables._cell(rows, "metricsd", tables.CPU))
-print(tables._cell(rows, "other", tables.CPU))
-print(*tables.warnings({"warnings": ["busy"], "results": {"put": rows, "get": rows}}), sep="; ")
-"""
-    assert of_tables(program) == [
-        "**11** ±23 %",
-        "8.8 ±23 % (1.25)",
-        "busy; the rounds lie apart by more than ±10 % in put (metricsd ±23 %); "
-        "get (metricsd ±23 %)",
+    tables = imported("tables")
+    row = {"metricsd": rounds(10.0, 11.0, 15.0), "other": rounds(8.0, 8.8, 12.0)}
+    assert tables._cell(row, "metricsd", tables.CPU) == "**11** ±23 %"
+    assert tables._cell(row, "other", tables.CPU) == "8.8 ±23 % (1.25)"
+    assert [*tables.warnings({"warnings": ["busy"], "results": {"put": row, "get": row}})] == [
+        "busy",
+        "the rounds lie apart by more than ±10 % in put (metricsd ±23 %); get (metricsd ±23 %)",
     ]
 
 
 def test_unfavourable_rows_are_named() -> None:
-    program = """
-better = {"metricsd": rounds(1.0), "other": rounds(1.0)}
-worse = {"metricsd": rounds(1.2), "other": rounds(1.0), "third": rounds(2.0)}
-every = {"metricsd": [{"all_cpu_seconds": 3.0}], "other": [{"all_cpu_seconds": 2.0}]}
-print(tables._unfavourable({"put": better, "get": worse}, every, "everything"))
-print(tables._unfavourable({"put": better}, {"metricsd": []}, "everything"))
-"""
-    assert of_tables(program) == [
-        "Unfavourable are 2 of 3 rows: get (other 1.20); everything (other 1.50).",
-        "No row is unfavourable.",
-    ]
+    tables = imported("tables")
+    better = {"metricsd": rounds(1.0), "other": rounds(1.0)}
+    worse = {"metricsd": rounds(1.2), "other": rounds(1.0), "third": rounds(2.0)}
+    every = {"metricsd": [{"all_cpu_seconds": 3.0}], "other": [{"all_cpu_seconds": 2.0}]}
+    said = tables._unfavourable({"put": better, "get": worse}, every, "everything")
+    assert said == "Unfavourable are 2 of 3 rows: get (other 1.20); everything (other 1.50)."
+    said = tables._unfavourable({"put": better}, {"metricsd": []}, "everything")
+    assert said == "No row is unfavourable."
 
 
-def test_a_busy_machine_is_warned_of() -> None:
+def test_a_busy_machine_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system has counted for its processors is told here: first half of it is idle."""
-    program = """
-import machine
-counted = iter([(100, 200), (104, 208)])
-machine._processor_times = lambda: next(counted)
-machine.LOOK_SECONDS = 0
-print(machine.look_around(print))
-counted = iter([(100, 200), (199, 300)])
-print(machine.look_around(print))
-"""
-    said = of_tables(program)
+    machine = imported("machine")
+    counted = iter([(100, 200), (104, 208), (100, 200), (199, 300)])
+    monkeypatch.setattr(machine, "_processor_times", lambda: next(counted))
+    monkeypatch.setattr(machine, "LOOK_SECONDS", 0)
+    said: List[str] = []
+    (warning,) = machine.look_around(said.append)
     assert said[0].startswith("warning: the machine was busy when this began: 50 % of its")
-    assert said[2:] == ["[]"]
+    assert warning in said[0]
+    assert machine.look_around(said.append) == []
+    assert len(said) == 1
 
 
 def test_memory_by_itself() -> None:
     command = [sys.executable, "memory.py", "--only", "metricsd", "--series", "20"]
-    said = subprocess.check_output([*command, "--points", "50"], cwd=str(ROOT / "bench")).decode()
+    said = subprocess.check_output([*command, "--points", "50"], cwd=str(BENCH)).decode()
     assert len(re.findall(r"^\| [a-z ]+ \| [\d.]+ \|$", said, re.MULTILINE)) == 3
 
 
 @pytest.mark.parametrize("options", [["--series", "0"], ["--only", "nobody"]])
 def test_memory_of_nothing_is_refused(options: List[str]) -> None:
-    command = [sys.executable, "memory.py", *options]
-    process = subprocess.run(command, cwd=str(ROOT / "bench"), stderr=subprocess.PIPE, timeout=20)
-    assert process.returncode == 2
-    assert b"Traceback" not in process.stderr
+    code, said = run("memory", *options)
+    assert code == 2
+    assert "Traceback" not in said
 
 
 def test_the_stages_of_a_put_in_small() -> None:
     program = "import stages; stages.TURNS = 3; stages.CONNECTIONS = 5; stages.main()"
     said = subprocess.check_output(
-        [sys.executable, "-c", program], cwd=str(ROOT / "bench"), timeout=20
+        [sys.executable, "-c", program], cwd=str(BENCH), timeout=20
     ).decode()
     assert len(re.findall(r"^\| [\w, ]+ (?:\| -?\d+\.\d\d ){3}\|$", said, re.MULTILINE)) == 6
     assert re.search(r"^\| \*\*all\*\* (?:\| \*\*\d+\.\d\d\*\* ){3}\|$", said, re.MULTILINE)
 
 
-INSTRUCTIONS = "import instructions, stages; instructions.REQUESTS = 800; stages.main()"
-
-
-def instructions(path: str) -> str:
-    """The table of instructions, with the valgrind that is found on a path, if there is one."""
-    return subprocess.check_output(
-        [sys.executable, "-c", INSTRUCTIONS, "--instructions"],
-        cwd=str(ROOT / "bench"),
-        env=dict(os.environ, PATH=path),
-        timeout=20,
-    ).decode()
-
-
-def test_instructions_are_the_difference_of_two_runs(tmp_path: Path) -> None:
-    """With a stand-in, as valgrind takes a minute: every other run counts more."""
-    program = tmp_path / "valgrind"
-    program.write_text(
-        "#!/bin/sh\n"
-        f"echo >>{tmp_path}/runs\n"
-        "counts=${2#--callgrind-out-file=}\n"
-        f'echo "summary: $(($(wc -l <{tmp_path}/runs) % 2 * 13600 + 5000))" >$counts\n'
-        'shift 2; exec "$@"\n',
-        encoding="utf-8",
-    )
-    program.chmod(0o700)
-    said = instructions(f"{tmp_path}:{os.environ['PATH']}")
-    assert said.count(" | 17 |\n") == said.count("client") == 4
-
-
-def test_without_valgrind_there_is_a_line(tmp_path: Path) -> None:
-    assert instructions(str(tmp_path)) == (
+def test_without_valgrind_there_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run("stages", "--instructions") == (0, "")
+    assert capsys.readouterr().out == (
         "no instructions: valgrind is missing (Debian: apt-get install valgrind)\n"
     )
 
@@ -430,14 +401,13 @@ def test_without_valgrind_there_is_a_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_comparison_of_nothing_is_refused(options: List[str], message: str) -> None:
-    command = [sys.executable, "compare.py", *options]
-    process = subprocess.run(command, cwd=str(ROOT / "bench"), stderr=subprocess.PIPE, timeout=20)
-    assert process.returncode == 2
-    assert message in process.stderr.decode().splitlines()[-1]
+    code, said = run("compare", *options)
+    assert code == 2
+    assert message in said.splitlines()[-1]
 
 
 @pytest.mark.waits
-def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
+def test_the_comparison_in_small(in_small: Dict[str, Beside]) -> None:
     """Every step of bench/compare.py with our server and two peers, for a moment each."""
     table, said = in_small["comparison"].outcome()
     folder = in_small["comparison"].folder
@@ -457,7 +427,7 @@ def test_the_comparison_in_small(in_small: Dict[str, Started]) -> None:
 
 
 @pytest.mark.waits
-def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
+def test_what_durability_costs_in_small(in_small: Dict[str, Beside]) -> None:
     """Every step of bench/durability.py with our server alone, for a moment each."""
     table, said = in_small["durability"].outcome()
     assert "other skipped: get it somewhere" in said
@@ -471,3 +441,9 @@ def test_what_durability_costs_in_small(in_small: Dict[str, Started]) -> None:
     assert "## Puts\n" in table and "## Starts, sizes and waits\n" in table
     written = in_small["durability"].folder / "durability.md"
     assert written.read_text(encoding="utf-8").strip() == table.strip()
+
+
+@pytest.mark.waits
+def test_instructions_are_the_difference_of_two_runs(in_small: Dict[str, Beside]) -> None:
+    said, _ = in_small["instructions"].outcome()
+    assert said.count(" | 17 |\n") == said.count("client") == 4

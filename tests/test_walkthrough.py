@@ -53,6 +53,7 @@ def scene(recording: Recording, title: str) -> List[Frame]:
     return [frame for frame in recording.frames if frame["scene"] == number]
 
 
+@pytest.mark.starts
 @pytest.mark.usefixtures("browser")  # which runs meanwhile
 def test_a_put_goes_through_every_lane(recording: Recording) -> None:
     frames = scene(recording, "A put")

@@ -1,8 +1,6 @@
 """What the walkthrough says is so: its quotations are the code's, its commands run."""
 
 import contextlib
-import importlib
-import io
 import os
 import re
 import shlex
@@ -17,8 +15,9 @@ from unittest import mock
 import pytest
 
 import metricsd
+from tests.beside import Beside
 from tests.conftest import running
-from tests.test_bench import Started
+from tests.scripts import BENCH, imported, run
 
 ROOT = Path(metricsd.__file__).parent.parent
 WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
@@ -32,15 +31,10 @@ OUTPUTS = [source for kind, source in QUOTED if kind in ("output", "transcript")
 
 def quote(text: str, *options: str, path: str = "") -> Tuple[int, str, str]:
     """Run bench/quote.py on a text in a file; its exit code, what it says, the text then."""
-    with mock.patch.object(sys, "path", [str(ROOT / "bench"), *sys.path]):
-        script = importlib.import_module("quote")
     Path(path).write_text(text, encoding="utf-8")
-    said = io.StringIO()
-    with mock.patch.object(script, "TEXTS", [Path(path)]), mock.patch.object(
-        sys, "argv", ["quote.py", *options]
-    ), contextlib.redirect_stderr(said):
-        code = script.main()
-    return code, said.getvalue(), Path(path).read_text(encoding="utf-8")
+    with mock.patch.object(imported("quote"), "TEXTS", [Path(path)]):
+        code, said = run("quote", *options)
+    return code, said, Path(path).read_text(encoding="utf-8")
 
 
 WAYS = """
@@ -57,12 +51,10 @@ sys.exit(why.main())
 
 
 @pytest.fixture(scope="session", name="ways")
-def _ways(tmp_path_factory: Any) -> Iterator[Started]:
+def _ways(tmp_path_factory: Any) -> Iterator[Beside]:
     """The ways in small, which mostly wait: from the first test that asks for them on."""
-    started = Started(WAYS, tmp_path_factory.mktemp("ways"))
-    with started.process:
-        yield started
-        started.process.kill()
+    with Beside(WAYS, tmp_path_factory.mktemp("ways")) as ways:
+        yield ways
 
 
 @pytest.fixture(scope="session", name="checking")
@@ -86,6 +78,7 @@ def _simulations() -> Iterator[Dict[str, "subprocess.Popen[bytes]"]]:
         yield started
 
 
+@pytest.mark.starts
 @pytest.mark.usefixtures("checking", "ways", "simulations")  # which run meanwhile
 def test_nothing_is_quoted_by_hand() -> None:
     by_hand = re.sub(
@@ -126,8 +119,7 @@ def test_a_command(command: str, tmp_path: Path) -> None:
         talk_with(words)
     else:
         assert words[:3] == ["python3", "bench/why.py", "--only"]
-        program = "import why; assert %r in [peer.name for peer in why.stages()]" % words[3]
-        subprocess.check_call([sys.executable, "-c", program], cwd=str(ROOT / "bench"))
+        assert words[3] in [peer.name for peer in imported("why").stages()]
 
 
 @pytest.mark.waits
@@ -217,7 +209,7 @@ def test_the_picture_of_the_ways_is_of_the_table() -> None:
 
 
 @pytest.mark.waits
-def test_the_ways_in_small(ways: Started) -> None:
+def test_the_ways_in_small(ways: Beside) -> None:
     table, said = ways.outcome()
     assert "| a put beside a silent client, ms | **never** |" in table
     assert "| memory a client, KiB | - |" in table
@@ -226,14 +218,9 @@ def test_the_ways_in_small(ways: Started) -> None:
 
 
 def test_a_way_that_is_none() -> None:
-    process = subprocess.run(
-        [sys.executable, "why.py", "--only", "nobody"],
-        cwd=str(ROOT / "bench"),
-        stderr=subprocess.PIPE,
-        timeout=20,
-    )
-    assert process.returncode == 2
-    assert b"Traceback" not in process.stderr
+    code, said = run("why", "--only", "nobody")
+    assert code == 2
+    assert said.count("\n") > 1 and "Traceback" not in said
 
 
 def test_quotations_are_written_and_checked(tmp_path: Path) -> None:
@@ -291,8 +278,8 @@ def test_what_needs_a_program_that_is_not_here_stays(tmp_path: Path) -> None:
 
 
 def test_what_the_kernel_takes_at_a_time_changes_no_transcript() -> None:
-    with mock.patch.object(sys, "path", [str(ROOT / "bench" / "exhibits"), *sys.path]):
-        exhibit = importlib.import_module("large_get")
+    with mock.patch.object(sys, "path", [str(BENCH / "exhibits"), *sys.path]):
+        exhibit = imported("large_get")
     part = "turn 3    loop      ready      c1\n          c1        sent       5 of 9 bytes\n"
     rest = "turn 4    loop      ready      c1\n          c1        sent       4 bytes, all\n"
     texts = [

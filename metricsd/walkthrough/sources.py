@@ -4,6 +4,7 @@ Owns finding it, in the files of this package as they are. Does not know why it 
 """
 
 import ast
+import functools
 import inspect
 import textwrap
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
+@functools.lru_cache(maxsize=None)  # of the few dozen places that captions name
 def source(place: str) -> str:
     """The text at a place such as ``loop/reactor.py Reactor.turn``.
 
