@@ -328,6 +328,22 @@ def test_retention(cluster: Shards) -> None:
     assert link.run([[b"ZRANGE", KEYS, b"0", b"-1"]]) == [[b"a", b"b"]]
 
 
+def test_what_was_packed_before_there_was_a_retention_expires_too(cluster: Shards) -> None:
+    bucket = int(time.time()) // BUCKET_SECONDS + 1
+    first = bucket * BUCKET_SECONDS
+    puts = b"".join(b"put a 3 %d\n" % (first + second) for second in range(1000))
+    with front(cluster) as client:
+        assert client.ask(puts, 1000) == OK * 1000
+        assert client.ask(puts, 1000) == OK * 1000
+    shard = cluster.primary_of(slot_of(index_name("a")))
+    assert len(shard.ask("KEYS", "{a}:*.*")) >= 2
+    with front(cluster, retention="1h") as client:
+        assert client.ask(b"put a 1 %d\n" % first) == OK
+        for name in shard.ask("KEYS", "{a}*"):
+            assert shard.ask("EXPIRETIME", name) == first + BUCKET_SECONDS + 3600
+        assert client.ask(b"get a\n").count(b"\n") == 1002
+
+
 def test_a_front_sweeps_the_list_of_keys(cluster: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "SHORTEST_SWEEP_PAUSE", 0.05)
     now = int(time.time())

@@ -8,7 +8,7 @@ before, and no front need know: what is in the bucket is newer than what is in i
 
 from typing import Dict, Sequence
 
-from metricsd.cluster.encoding import BUCKET_SECONDS, PACKED, Place, hash_name
+from metricsd.cluster.encoding import BUCKET_SECONDS, PACKED, Command, Place, hash_name
 
 PART_SECONDS = 500  # a list even with a point a second
 PARTS = BUCKET_SECONDS // PART_SECONDS
@@ -19,9 +19,17 @@ PACK_FIELDS = 440
 
 WORDS = (b"%d" % PACK_FIELDS, b"%d" % PART_SECONDS, b"%d" % PARTS, PACKED)
 
-# A part of the script that stores, which has the WORDS as its ARGV, from the second on. A slot that
-# is on its way to another shard may have some of the names here and some there: EXISTS fails then.
-FUNCTION = b"""
+# Parts of scripts. A slot that is on its way to another shard may have some of the names here and
+# some there: a command fails then.
+EXPIRE = b"""
+local function expire(name, parts, ends)
+  redis.call('EXPIREAT', name, ends)
+  for part = 1, parts do redis.call('EXPIREAT', name .. '.' .. part - 1, ends) end
+end
+"""
+
+# One that has the WORDS as its ARGV, from the second on.
+PACK = b"""
 local function pack(name)
   local names, parts = {}, {}
   for part = 1, ARGV[4] do names[part] = name .. '.' .. part - 1 end
@@ -40,11 +48,21 @@ local function pack(name)
   for _, words in pairs(parts) do redis.call('HSET', unpack(words)) end
   redis.call('DEL', name)
   redis.call('HSET', name, ARGV[5], '')
-  if ends > 0 then
-    for _, one in ipairs({name, unpack(names)}) do redis.call('EXPIREAT', one, ends) end
-  end
+  if ends > 0 then expire(name, ARGV[4], ends) end
 end
 """
+
+# It may have been packed before points were to expire at all.
+EXPIRY = (
+    b"#!lua flags=allow-cross-slot-keys"
+    + EXPIRE
+    + b"expire(KEYS[1], redis.call('HEXISTS', KEYS[1], ARGV[2]) * ARGV[3], ARGV[1])"
+)
+
+
+def expiry(place: Place, end: bytes) -> Command:
+    """The command that lets a bucket go at a second, with its parts."""
+    return [b"EVAL", EXPIRY, b"1", hash_name(place), end, PACKED, b"%d" % PARTS]
 
 
 def part_name(place: Place, part: int) -> str:

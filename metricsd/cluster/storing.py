@@ -8,7 +8,7 @@ import json
 from typing import Any, Dict, List, Sequence
 
 from metricsd.cluster.encoding import Command, Place, Points, slot_of
-from metricsd.cluster.packing import FUNCTION, WORDS
+from metricsd.cluster.packing import EXPIRE, PACK, WORDS
 
 # Hashes that a script stores: about a millisecond in which the shard does nothing else.
 HASHES_A_SCRIPT = 500
@@ -21,7 +21,7 @@ PACKS_A_SCRIPT = 8
 # shard, or there by now, is refused by itself. Lua can pass on 8,000 words, more than a batch has.
 # A hash that is new is not packed before it is told when it expires.
 SCRIPT = b"""#!lua flags=allow-cross-slot-keys
-%s
+%s%s
 local try, most, unusual, packs = redis.pcall, tonumber(ARGV[2]), {}, %d
 for number, words in ipairs(cjson.decode(ARGV[1])) do
   local length, added = try('HLEN', words[1]), try('HSET', unpack(words))
@@ -35,7 +35,7 @@ for number, words in ipairs(cjson.decode(ARGV[1])) do
   end
 end
 return unusual
-""" % (FUNCTION, PACKS_A_SCRIPT)
+""" % (EXPIRE, PACK, PACKS_A_SCRIPT)
 
 
 def store(hashes: Sequence[Points]) -> Command:

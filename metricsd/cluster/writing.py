@@ -14,13 +14,12 @@ from metricsd.cluster.encoding import (
     Place,
     Points,
     end_of,
-    hash_name,
     index_name,
     member,
     points_of,
 )
 from metricsd.cluster.links import LinkError
-from metricsd.cluster.packing import PACK_FIELDS
+from metricsd.cluster.packing import PACK_FIELDS, expiry
 from metricsd.cluster.storing import grouped, problem_in, store
 from metricsd.store import Receipt
 
@@ -182,4 +181,4 @@ class Writer:
         yield [b"ZREMRANGEBYLEX", index, b"-", b"(" + member(oldest)]
         yield [b"EXPIREAT", index, end, b"NX"]
         yield [b"EXPIREAT", index, end, b"GT"]
-        yield [b"EXPIREAT", hash_name(place), end]
+        yield expiry(place, end)
