@@ -1,6 +1,7 @@
 """A real server on a free port for each test that asks for one, a loop, a folder."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -50,6 +51,12 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
         return marked[1] - marked[0]
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from looking through thousands of tests again and again."""
+    if hasattr(gc, "freeze"):  # from Python 3.7 on
+        gc.freeze()
 
 
 def pytest_configure() -> None:

@@ -124,7 +124,10 @@ def test_load_takes_what_get_prints_and_says_which_line_is_refused(server: Serve
         assert client.get("*") == {"k": [(1, 1.0), (3, 3.0)], "put": [(5, 5.0)]}
 
 
-def test_load_waits_while_the_store_is_full(tmp_path: Path) -> None:
+def test_load_waits_while_the_store_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metricsd.upkeep.SHORTEST_PAUSE", 0.05)
     path = tmp_path / "points"
     path.write_text("".join(f"put new 1 {n}\n" for n in range(50)), encoding="ascii")
     clock = [1000.0]

@@ -77,7 +77,8 @@ def test_connections() -> None:
         assert values(server)['metricsd_connections_total{endpoint="put"}'] == 4
 
 
-def test_what_is_refused_and_what_is_dropped_for_its_age() -> None:
+def test_what_is_refused_and_what_is_dropped_for_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metricsd.upkeep.SHORTEST_PAUSE", 0.05)
     now = 1000.0
     with running(
         max_points=2, retention=10, wall_clock=lambda: now, graphite=0

@@ -268,7 +268,10 @@ def test_keys_that_come_and_go_leave_nothing_behind(path: Path) -> None:
         assert not held.points
 
 
-def test_what_is_refused_while_the_disk_pauses_takes_no_room(path: Path) -> None:
+def test_what_is_refused_while_the_disk_pauses_takes_no_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "RETRY_SECONDS", 0.05)
     with Held(path, max_points=3) as held:
         receipts = [held.store.put("a", value, 1) for value in (1.0, 2.0, 3.0)]
         held.until(lambda: held.store._writing)

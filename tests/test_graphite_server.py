@@ -103,9 +103,9 @@ Send = Callable[[Address, bytes], None]
 @pytest.mark.parametrize("odd", [b"", b"bad\n"])
 @pytest.mark.parametrize("points", [1, 3000])
 def test_what_has_arrived_at_a_stop_is_stored(
-    tmp_path: Path, send_to: Send, odd: bytes, points: int
+    quick_path: Path, send_to: Send, odd: bytes, points: int
 ) -> None:
-    store = f"sqlite:{tmp_path}/points.db"
+    store = f"sqlite:{quick_path}/points.db"
     lines = odd + b"".join(b"a 1 %d\n" % n for n in range(1, points + 1))
     with Server("127.0.0.1", 0, graphite=0, store=store) as server:
         send_to(graphite(server), lines)
@@ -128,16 +128,16 @@ def test_a_stop_ends_no_line() -> None:
         assert [(key, len(series)) for key, series in server._store.items()] == [("a", 1)]
 
 
-def test_lines_are_as_safe_as_puts(tmp_path: Path) -> None:
-    store = f"sqlite:{tmp_path}/points.db"
+def test_lines_are_as_safe_as_puts(quick_path: Path) -> None:
+    store = f"sqlite:{quick_path}/points.db"
     with running(graphite=0, store=store) as server:
         send(graphite(server), b"".join(b"a 1 %d\n" % n for n in range(1, 5001)))
         wait_for(server, "a", 5000)
 
 
-def test_lines_are_stored_before_the_store_does_its_work(tmp_path: Path) -> None:
+def test_lines_are_stored_before_the_store_does_its_work(quick_path: Path) -> None:
     """If not, they would lie there until something else happens."""
-    with Server("127.0.0.1", 0, graphite=0, store=f"sqlite:{tmp_path}/points.db") as server:
+    with Server("127.0.0.1", 0, graphite=0, store=f"sqlite:{quick_path}/points.db") as server:
         works: List[Any] = list(server._reactor.once_a_turn)
         owners = [type(work.__self__).__name__ for work in works]
     assert owners.index("Intake") < owners.index("DurableStore")

@@ -40,8 +40,8 @@ def keys_of(server: Server) -> List[str]:
 
 
 @pytest.mark.parametrize("stored", ["memory", "sqlite"])
-def test_what_a_pattern_means_is_gone(stored: str, tmp_path: Path) -> None:
-    store = "memory" if stored == "memory" else f"sqlite:{tmp_path / 'points.db'}"
+def test_what_a_pattern_means_is_gone(stored: str, quick_path: Path) -> None:
+    store = "memory" if stored == "memory" else f"sqlite:{quick_path / 'points.db'}"
     with running("127.0.0.1", 0, http=0, store=store) as server:
         put(server, *[f"old.{number} 1 1" for number in range(KEYS_A_STEP + 10)], "new.1 2 2")
         assert b"old.1 1.0 1" in get(server, "old.1")  # a reply that is kept
@@ -60,31 +60,31 @@ def test_what_a_pattern_means_is_gone(stored: str, tmp_path: Path) -> None:
             assert keys_of(server) == ["new.1", "old.1"]
 
 
-def test_the_log_tells_of_it_until_a_checkpoint_does(tmp_path: Path) -> None:
+def test_the_log_tells_of_it_until_a_checkpoint_does(quick_path: Path) -> None:
     """What is in the file at that moment is read by another server, as after a power cut."""
-    path = tmp_path / "points.db"
+    path = quick_path / "points.db"
     with running("127.0.0.1", 0, http=0, store=f"sqlite:{path}") as server:
         put(server, "a 1 1", "b 1 1", "c 1 1")
         assert ask(server, "/series?query={a,b}", "DELETE", headers=HEADERS)[0] == 200
         put(server, "b 2 2")
-        (tmp_path / "copy").mkdir()
+        (quick_path / "copy").mkdir()
         for name in ("points.db", "points.db-wal"):
-            shutil.copy(str(tmp_path / name), str(tmp_path / "copy" / name))
+            shutil.copy(str(quick_path / name), str(quick_path / "copy" / name))
     for where in ("copy/points.db", "points.db"):
-        with running("127.0.0.1", 0, http=0, store=f"sqlite:{tmp_path / where}") as server:
+        with running("127.0.0.1", 0, http=0, store=f"sqlite:{quick_path / where}") as server:
             assert get(server, "*") == b"ok\nc 1.0 1\nb 2.0 2\n\n"
 
 
-def test_a_disk_that_fails_deletes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "points.db"
+def test_a_disk_that_fails_deletes_nothing(quick_path: Path) -> None:
+    path = quick_path / "points.db"
     with running("127.0.0.1", 0, http=0, store=f"sqlite:{path}") as server:
         put(server, "a 1 1")
-        path.rename(tmp_path / "elsewhere.db")
+        path.rename(quick_path / "elsewhere.db")
         status, _, body = ask(server, "/series?query=a", "DELETE", headers=HEADERS)
         assert (status, body) == (503, b"not stored\n")
         assert get(server, "a") == b"ok\na 1.0 1\n\n"
         assert ask(server, "/health")[::2] == (503, b"the disk is full or fails\n")
-        (tmp_path / "elsewhere.db").rename(path)
+        (quick_path / "elsewhere.db").rename(path)
 
 
 @pytest.mark.parametrize(

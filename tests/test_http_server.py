@@ -125,8 +125,8 @@ def test_counters_for_prometheus(web: Server) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool here")
-def test_promtool_finds_nothing_to_say_about_these(tmp_path: Path) -> None:
-    with running("127.0.0.1", 0, http=0, graphite=0, store=f"sqlite:{tmp_path}/p") as server:
+def test_promtool_finds_nothing_to_say_about_these(quick_path: Path) -> None:
+    with running("127.0.0.1", 0, http=0, graphite=0, store=f"sqlite:{quick_path}/p") as server:
         body = ask(server, "/metrics")[2]
     check = subprocess.Popen(["promtool", "check", "metrics"], stdin=-1, stdout=-1, stderr=-2)
     said = check.communicate(body, 50)[0]
