@@ -17,13 +17,13 @@ Self = TypeVar("Self", bound="Beside")
 
 
 class Beside:
-    """A program in Python, in bench/, and a folder to which it writes."""
+    """A program in Python, in bench/ or elsewhere, and a folder to which it writes."""
 
-    def __init__(self, program: str, folder: Path, *words: str) -> None:
+    def __init__(self, program: str, folder: Path, *words: str, cwd: Path = BENCH) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, str(folder), *words],
-            cwd=str(BENCH),
+            cwd=str(cwd),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # so that all that it has started ends with it
@@ -40,7 +40,7 @@ class Beside:
     def outcome(self) -> Tuple[str, str]:
         """What it prints, and what it says to standard error, once it has ended well."""
         printed, said = self.process.communicate(timeout=PATIENCE)
-        assert self.process.returncode == 0, said.decode()
+        assert self.process.returncode == 0, printed.decode()[-2000:] + said.decode()
         return printed.decode(), said.decode()
 
 

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
 import metricsd
+from tests.beside import Beside
 
 PACKAGE = Path(metricsd.__file__).parent
 ROOT = PACKAGE.parent
@@ -180,6 +181,35 @@ def test_imports_run_one_way() -> None:
         left = {name: needs for name, needs in left.items() if name not in free}
 
 
+# Without those that try thousands of lines: what these find, they find in the package too.
+ALONE = """
+import sys
+from metricsd.server import Server
+Server("127.0.0.1", 0).close()
+import pytest
+chosen = ["-k", "not test_random and not test_mixed"]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *chosen, sys.argv[1] + "/tests"]))
+"""
+
+
+@pytest.fixture(scope="session", name="alone")
+def _alone(tmp_path_factory: Any) -> Iterator[Beside]:
+    folder: Path = tmp_path_factory.mktemp("alone")
+    copy, tests = folder / "metricsd", folder / "tests"
+    copy.mkdir()
+    (copy / "__init__.py").touch()
+    for name in ("loop", "store", "protocol", "client"):
+        shutil.copytree(str(PACKAGE / name), str(copy / name))
+    for name in ("server", "attachments", "counters", "options", "service", "upkeep", "version"):
+        shutil.copy(str(PACKAGE / (name + ".py")), str(copy))
+    tests.mkdir()
+    for name in ("__init__", "model", "script", "test_session", "test_batch", "test_lines"):
+        shutil.copy(str(ROOT / "tests" / (name + ".py")), str(tests))
+    with Beside(ALONE, folder, cwd=folder) as alone:
+        yield alone
+
+
+@pytest.mark.usefixtures("alone")  # which runs meanwhile
 def test_the_core_is_read_in_half_an_hour() -> None:
     lines = {
         name: (PACKAGE / name).read_text(encoding="utf-8").count("\n") for name in READING_LIST
@@ -193,30 +223,10 @@ def test_the_core_names_no_optional_part(name: str) -> None:
     assert not found
 
 
-def test_the_core_stands_alone(tmp_path: Path) -> None:
+@pytest.mark.waits
+def test_the_core_stands_alone(alone: Beside) -> None:
     """Copied by itself with an empty face, it passes the tests of the protocol."""
-    copy = tmp_path / "metricsd"
-    copy.mkdir()
-    (copy / "__init__.py").touch()
-    for name in ("loop", "store", "protocol", "client"):
-        shutil.copytree(str(PACKAGE / name), str(copy / name))
-    for name in ("server", "attachments", "counters", "options", "service", "upkeep", "version"):
-        shutil.copy(str(PACKAGE / (name + ".py")), str(copy))
-    tests = tmp_path / "tests"
-    tests.mkdir()
-    for name in ("__init__", "model", "script", "test_session", "test_batch", "test_lines"):
-        shutil.copy(str(ROOT / "tests" / (name + ".py")), str(tests))
-    # Without those that try thousands of lines: what these find, they find in the package too.
-    chosen = ["-k", "not test_random and not test_mixed"]
-    process = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, str(tests)],
-        cwd=str(tmp_path),
-        stdout=subprocess.PIPE,
-        timeout=50,
-    )
-    assert process.returncode == 0, process.stdout.decode()[-2000:]
-    program = "from metricsd.server import Server; Server('127.0.0.1', 0).close()"
-    subprocess.check_call([sys.executable, "-c", program], cwd=str(tmp_path))
+    alone.outcome()
 
 
 @pytest.mark.parametrize("package", ["protocol", "store"])

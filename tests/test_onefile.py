@@ -39,8 +39,7 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(path: Path, *options: str) -> Path:
-    command = [sys.executable, "-m", "metricsd.onefile", str(path), *options]
-    subprocess.check_call(command, cwd=str(ROOT), stdout=subprocess.DEVNULL)
+    assert onefile.main([str(path), *options]) == 0
     return path
 
 
@@ -290,11 +289,10 @@ def test_it_starts_quickly(path: Path) -> None:
     assert time.process_time() - started_at < 2
 
 
-def test_a_path_that_can_not_be_written_is_one_clear_line() -> None:
-    process = subprocess.run(
-        [sys.executable, "-m", "metricsd.onefile", "/no/such/folder/x.py"],
-        cwd=str(ROOT),
-        stderr=subprocess.PIPE,
+def test_a_path_that_can_not_be_written_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert onefile.main(["/no/such/folder/x.py"]) == 1
+    assert capsys.readouterr().err == (
+        "cannot write /no/such/folder/x.py: No such file or directory\n"
     )
-    assert process.returncode == 1
-    assert process.stderr == b"cannot write /no/such/folder/x.py: No such file or directory\n"

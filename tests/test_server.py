@@ -789,10 +789,16 @@ class TestRunServer:
 
     def test_signal_handlers_are_as_before(self) -> None:
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
+
+        def stop() -> None:
+            while signal.getsignal(signal.SIGTERM) is before[1]:
+                time.sleep(0.001)  # not yet: it would end the tests
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        stopping = threading.Thread(target=stop, daemon=True)
+        stopping.start()
         run_server("127.0.0.1", 0)
-        timer.join()
+        stopping.join()
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
         assert signal.set_wakeup_fd(-1) == -1
 

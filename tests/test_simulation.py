@@ -32,7 +32,7 @@ ONE = ["--jobs", "1"]
 ONCE_MORE = {f"seed {seed}": [*ONE, "--seed", seed, "--trace"] for seed in ("2", "9")}
 COMMANDS: Dict[str, List[str]] = {
     "shrunk": [
-        *ONE, "--without", MISSING[0], "--seeds", "100", "--shrink", "--page", "FOLDER/shrunk.html"
+        *ONE, "--without", MISSING[1], "--seeds", "100", "--shrink", "--page", "FOLDER/shrunk.html"
     ],
     "seeds": [*ONE, "--seeds", "30"],
     "known": [*ONE, "--known"],

@@ -1,7 +1,6 @@
 """The page that plays a session: what is recorded and written, and how a browser shows it."""
 
 import collections
-import contextlib
 import html
 import inspect
 import json
@@ -356,27 +355,16 @@ def test_the_page_is_accessible() -> None:
         assert needed in text
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "metricsd.walkthrough"]
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
-    with contextlib.ExitStack() as stack:
-        processes = {
-            name: stack.enter_context(
-                subprocess.Popen(
-                    [*command, *arguments],
-                    cwd=str(tmp_path),
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                )
-            )
-            for arguments, name in [([], "walkthrough.html"), (["out.html"], "out.html")]
-        }
-        for name, process in processes.items():
-            said, _ = process.communicate(timeout=50)
-            assert said.decode() == f"wrote {name}; open it in a browser\n"
-            assert process.returncode == 0
-            text = (tmp_path / name).read_text(encoding="utf-8")
-            assert text.startswith("<!DOCTYPE html>")
+    said = subprocess.check_output(command, cwd=str(tmp_path), env=environment, timeout=50)
+    assert said == b"wrote walkthrough.html; open it in a browser\n"
+    out = tmp_path / "out.html"
+    assert main([str(out)]) == 0
+    assert capsys.readouterr().out == f"wrote {out}; open it in a browser\n"
+    for path in (tmp_path / "walkthrough.html", out):
+        assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert "walkthrough.html" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
