@@ -198,8 +198,8 @@ def test_what_waits_is_counted_once_where_room_is_scarce(path: Path) -> None:
             return held.store.put_many(["a"] * count, [2.0] * count, timestamps)[1]
 
         held.until_settled(put_again(100))
-        memory, puts = held.store._memory, 0
-        with mock.patch.object(memory, "has", wraps=memory.has) as looks:
+        puts = 0
+        with mock.patch.object(held.store, "has", wraps=held.store.has) as looks:
             for _ in range(5):
                 first, rest = put_again(100), put_again(150)
                 held.store.put("a", 3.0, 1)  # is there room? all that wait are looked for
@@ -268,19 +268,14 @@ def test_keys_that_come_and_go_leave_nothing_behind(path: Path) -> None:
         assert not held.points
 
 
-def test_what_is_refused_while_the_disk_pauses_takes_no_room(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store, "RETRY_SECONDS", 0.05)
+def test_what_is_refused_takes_no_room(path: Path) -> None:
     with Held(path, max_points=3) as held:
         receipts = [held.store.put("a", value, 1) for value in (1.0, 2.0, 3.0)]
         held.until(lambda: held.store._writing)
+        waits = held.store.put("b", 1.0, 1)
         held.store._fail(OSError("no"))  # a sync or a checkpoint, while these are written
-        assert held.store.put("b", 1.0, 1).refusal is not None
-        held.until_settled(*receipts)
-        held.reactor.call_later(store.RETRY_SECONDS, lambda: None)
-        held.until(lambda: held.reactor.now >= held.store._refused_until)
-        held.until_settled(held.store.put("c", 1.0, 1), held.store.put("d", 1.0, 1))
+        assert waits.refusal is not None
+        held.until_settled(*receipts, held.store.put("c", 1.0, 1), held.store.put("d", 1.0, 1))
         assert held.points == {"a": {1: 3.0}, "c": {1: 1.0}, "d": {1: 1.0}}
 
 

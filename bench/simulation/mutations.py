@@ -57,13 +57,17 @@ class Mutation(NamedTuple):
 
 STORE_FIRST = """if self._written:
         self._store_written()  # first: who is told goes on, and may put
-    if self._waiting and not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+    waits = len(self._chunks) > self._written and not self._writing
+    if waits and self.log_bytes < WAIT_FROM * LOG_BYTES:
         self._commit_soon()
 """
 HEADER_PADDED = """head = head.ljust(HEADER.size, b"\\0")  # a full disk may have cut it short
-    fields = HEADER.unpack(head)"""
-HEADER_AS_IT_IS = 'fields = HEADER.unpack(head.ljust(HEADER.size, b"\\0"))'
-COMMIT_FIRST = """if self._waiting and not self._writing and self.log_bytes < WAIT_FROM * LOG_BYTES:
+    magic, _, self._page_size, _, _, _, *self._sums = HEADER.unpack(head)"""
+HEADER_AS_IT_IS = """magic, _, self._page_size, _, _, _, *self._sums = HEADER.unpack(
+        head.ljust(HEADER.size, b"\\0")
+    )"""
+COMMIT_FIRST = """waits = len(self._chunks) > self._written and not self._writing
+    if waits and self.log_bytes < WAIT_FROM * LOG_BYTES:
         self._commit_soon()
     if self._written:
         self._store_written()
@@ -104,24 +108,23 @@ MUTATIONS = [
              "self._buffer = bytearray(data)"),
     Mutation("a store without a limit", Memory, "put", 'raise StoreError("store is full")'),
     Mutation("a receipt settled twice", DurableStore, "_fail",
-             "refused, self._waiting = self._waiting, deque()", "refused = list(self._waiting)"),
+             "refused = [self._chunks.pop() for _ in range(waiting)]",
+             "refused = list(self._chunks)[-waiting:]"),
     Mutation("a pending put that is seen", DurableStore, "put_many",
-             "self._pending += len(keys)",
-             "self._pending += len(keys); self._memory.put_many(keys, values, timestamps)"),
+             "self._take_room(len(keys))",
+             "self._take_room(len(keys)); Mirror.put_many(self, keys, values, timestamps)"),
     Mutation("a commit that waits for nobody", Gathering, "is_early",
-             "self._reactor.call_later(WAIT_SECONDS, nothing)"),
+             "self._reactor.call_later(0.0 if self._hasty else WAIT_SECONDS, nothing)"),
     Mutation("no sync each second", DurableStore, "_on_commit",
-             "self._sync = Task(self._reactor, self._sync_soon(), self._worker)"),
-    Mutation("refused for ever", DurableStore, "_pauses",
-             "self._reactor.now < self._refused_until", "True"),
+             "self._sync_soon()"),
     Mutation("a log row dropped on a failed commit", Database, "_care",
              "self._suspect = True\n        raise", "self._suspect = True"),
     Mutation("a number of the log used twice", Database, "write",
              "self.saved.last_logged = chunk.number = number", "chunk.number = number"),
-    Mutation("a checkpoint that covers new rows", Saved, "about_after", "logged=step.logged",
-             "logged=self.last_logged"),
+    Mutation("a checkpoint that covers new rows", Database, "save", "step.about.row()",
+             "step.about._replace(logged=self.saved.last_logged).row()"),
     Mutation("a checkpoint that leaves a series out", Saved, "add",
-             "step.kept[key] = ", "step.series = step.series[1:]; step.kept[key] = "),
+             "step.kept[key] = ", "step.rows = step.rows[1:]; step.kept[key] = "),
     Mutation("a start that forgets what to save", Reader, "_run_log",
              "self.saved.changed.update(dict.fromkeys(keys))"),
     # Those of a second look, which the world had to be made stricter for, half of them.
@@ -141,14 +144,14 @@ MUTATIONS = [
              "self.unfinished or self.waiting or self.over", "self.unfinished or self.over"),
     Mutation("the rest of a block dropped", Session, "_step",
              "self._put_off(lines_behind(block, taken))"),
-    Mutation("room never given back", DurableStore, "_fail", "self._pending -= len(chunk.values)"),
+    Mutation("room never given back", DurableStore, "_fail", "self._take_room(-len(chunk.values))"),
     Mutation("refused, and nobody is told", DurableStore, "_fail",
              "chunk.receipt.settle(self._refusal)"),
     Mutation("what was put is not saved", DurableStore, "_store_some",
              "self._saved.changed.update(chunk.names)"),
     Mutation("a log that stays full", DurableStore, "_save", "self.log_bytes -= size"),
-    Mutation("one checkpoint and no more", DurableStore, "_save", "self._saving = False"),
-    Mutation("one sync and no more", DurableStore, "_sync_soon", "self._sync = None"),
+    Mutation("one checkpoint and no more", DurableStore, "_save", "self._checkpoint = None"),
+    Mutation("one sync and no more", DurableStore, "_on_sync", "self._sync_due = False"),
     Mutation("a failed checkpoint that forgets", store, "checkpoint",
              "saved.changed = changed"),
     Mutation("lines dropped behind a bad one", Intake, "run", "self._blocks.append((block, now))"),
@@ -191,9 +194,9 @@ MUTATIONS = [
              'f"PRAGMA synchronous = {SYNCHRONOUS[saved.about.fsync]}"',
              '"PRAGMA synchronous = NORMAL"'),
     Mutation("a drop that is not run again", Reader, "_run_log",
-             'self.memory.drop(names.decode().split("\\n"), self.saved.lose)'),
-    Mutation("log rows dropped too early", store, "checkpoint", "first = saved.about.logged",
-             "first = logged"),
+             'self.memory.drop(names.decode().split("\\n"))'),
+    Mutation("log rows dropped too early", Database, "save", "(step.about.logged,)",
+             "(self.saved.last_logged,)"),
     # Those of a fourth look, as an outsider would choose them.
     Mutation("gone is a reason to pause", Listener, "_accept", "if error.errno in GONE:",
              "if False:"),
@@ -204,7 +207,7 @@ MUTATIONS = [
              "self._store(putters[half:], arrivals[half:])",
              "self._store(putters[:half], arrivals[:half])"),
     Mutation("a log that is not measured", DurableStore, "_on_commit",
-             "self.log_bytes += chunk.size"),
+             "self.log_bytes += self._chunks[self._written].size"),
     Mutation("stored bytes not counted", DurableStore, "_store_some",
              "self._stored_bytes += chunk.size"),
     Mutation("a new point that stays new", DurableStore, "_store_some",
@@ -220,7 +223,6 @@ MUTATIONS = [
              STORE_FIRST, COMMIT_FIRST),
     Mutation("a stop that ends a line", Connection, "_receive_more_or_less",
              "if data or not self._ending:", "if True:"),
-    Mutation("room for what is refused", DurableStore, "put", "and not self._pauses", ""),
     Mutation("a WAL cut short in its header", Wal, "__init__",
              HEADER_PADDED, HEADER_AS_IT_IS),
     Mutation("a WAL that is a header and no more", Wal, "damage", "self.size > HEADER.size",

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Set, Tuple, cast
 
 from metricsd.durable import DurableStore
-from metricsd.durable import store as durable
+from metricsd.durable import store as store_file
 from metricsd.loop.connection import RECEIVE_BYTES
 from metricsd.loop.listener import ACCEPTS_A_TURN, PAUSE_SECONDS
 from metricsd.protocol import Session
@@ -68,7 +68,7 @@ class Promises:
     def disk_fails(self, seconds: float) -> bool:
         """Whether what was sent then may have met with a disk that had failed."""
         unheard = self._failures < self._world.disk.failures
-        return unheard or self._failed >= seconds - durable.RETRY_SECONDS - TICK
+        return unheard or self._failed >= seconds - TICK
 
     def may_refuse(self, put: Put, reply: str) -> bool:
         """Whether there is a reason for an error."""
@@ -84,7 +84,7 @@ class Promises:
         excused = bool(world.jobs)
         if isinstance(store, DurableStore):
             self._check_disk(store)
-            excused |= bool(store._written or store._saving)  # in their order, some in a turn
+            excused |= bool(store._written or store._checkpoint)  # in their order, some in a turn
         excused |= self.disk_fails(world.now)
         for client in world.clients:
             if client.eager:
@@ -114,13 +114,14 @@ class Promises:
         if self._commits != store.commits:
             self._commits, self._unsynced_since = store.commits, min(self._unsynced_since, now)
         late = policy == "everysec" and now > self._unsynced_since + UNSYNCED_SECONDS
-        excused = self.disk_fails(now) or self._world.jobs
+        excused = self.disk_fails(now - store_file.SYNC_SECONDS) or self._world.jobs
         promise(excused or not late, "a sync is late")
-        logged = store._stored_bytes + sum(chunk.size for chunk in store._written)
+        written = list(store._chunks)[: store._written]
+        logged = store._stored_bytes + sum(chunk.size for chunk in written)
         promise(store.log_bytes == logged, "the log is longer than is counted, or shorter")
         if self._world.options["max_points"]:
-            pending = sum(len(chunk.values) for chunk in store._chunks())
-            exact = store.room == store._memory.room - pending and (pending or not store._new)
+            pending = sum(len(chunk.values) for chunk in store._chunks)
+            exact = store._pending == pending and (pending or not store._new)
             promise(exact, "room is not what it is said to be")
 
     def _check_client(self, client: Client, excused: bool) -> None:

@@ -1,6 +1,6 @@
 """The store that is an SQLite file: what it has said `ok` to survives."""
 
-from metricsd.durable.backup import backup
+from metricsd.durable.files import backup
 from metricsd.durable.store import DurableStore
 from metricsd.durable.tables import FileError
 

@@ -3,12 +3,12 @@
 import argparse
 import sys
 
-from metricsd.durable.backup import backup
+from metricsd.durable.files import backup
 from metricsd.durable.tables import FileError
 
 
-def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+def main() -> None:
+    """Do what the command line asks for; the exit code is 1 if that can't be done."""
     parser = argparse.ArgumentParser(prog="python3 -m metricsd.durable")
     parser.add_argument("command", choices=["backup"], help="copy a file, also one in use")
     parser.add_argument("path", metavar="PATH", help="of the store: what follows sqlite:")
@@ -17,10 +17,8 @@ def main() -> int:
     try:
         backup(options.path, options.target)
     except FileError as error:
-        print(f"metricsd: {error}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(f"metricsd: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

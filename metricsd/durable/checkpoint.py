@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from metricsd.durable.tables import About, Row
+from metricsd.durable.tables import About, Row, with_checksum
 from metricsd.loop import Steps
 from metricsd.store import Mirror, Series, save, seal
 
@@ -27,6 +27,10 @@ LOG_PARTS = 8
 # with the newest ones of the series.
 LATE_BLOCKS = 16
 
+SAVE_SERIES = "REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?)"
+SAVE_BLOCK = "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)"
+DROP_SERIES = "DELETE FROM series WHERE id = ?"
+DROP_BLOCK = "DELETE FROM blocks WHERE id = ?"
 
 Block = Tuple[bytes, int]  # its points, and the timestamp before which it has none
 
@@ -43,16 +47,12 @@ NOTHING = Kept(0, [], [])
 
 
 class Step:
-    """What is written in one transaction: rows without their checksums, and ids in rows."""
+    """What is written in one transaction, and what the file has then."""
 
-    def __init__(self, logged: int) -> None:
-        self.logged = logged  # rows of the log up to this one are not needed then
-        self.series: List[Row] = []
-        self.blocks: List[Row] = []
-        self.dropped_series: List[Row] = []
-        self.dropped_blocks: List[Row] = []
-        self.kept: Dict[str, Kept] = {}  # what the file has then of these keys
-        self.more = 0  # series in the file
+    def __init__(self, about: About) -> None:
+        self.about = about
+        self.rows: List[Tuple[str, Row]] = []  # each with what is done with it
+        self.kept: Dict[str, Kept] = {}  # of these keys
 
 
 class Saved:
@@ -73,32 +73,31 @@ class Saved:
         """Add to a step what has changed of a series, which may be gone."""
         number, old, ids = self.kept.get(key, NOTHING)
         if number and (series is None or series.number != number):
-            step.dropped_series.append((number,))
+            step.rows.append((DROP_SERIES, (number,)))
         blocks: List[Block] = []
         if series is not None:
             sealed, firsts, sealed_to, unsealed = save(series)
             blocks = list(zip(sealed, firsts))
             rest = seal(unsealed) if unsealed[0] else b""
-            step.series.append((series.number, key, len(blocks), len(series), sealed_to, rest))
+            fields = series.number, key, len(blocks), len(series), sealed_to, rest
+            step.rows.append((SAVE_SERIES, with_checksum("series", *fields)))
         same = len(old) if blocks[: len(old)] == old else 0  # nearly always all that were there
         known = dict(zip(old[same:], ids[same:]))
         ids = ids[:same]
         for block in blocks[same:]:
             if block not in known:  # also one that is the same, but may begin elsewhere
                 self.last_block += 1
-                step.blocks.append((self.last_block, key, block[1], block[0]))
+                row = with_checksum("blocks", self.last_block, key, block[1], block[0])
+                step.rows.append((SAVE_BLOCK, row))
             ids.append(known.pop(block, self.last_block))
-        step.dropped_blocks += [(gone,) for gone in known.values()]
-        step.more += (series is not None) - (number > 0)
+        step.rows += [(DROP_BLOCK, (gone,)) for gone in known.values()]
         step.kept[key] = NOTHING if series is None else Kept(series.number, blocks, ids)
-
-    def about_after(self, step: Step) -> About:
-        """The row that says what is there when a step has been written."""
-        return self.about._replace(series=self.about.series + step.more, logged=step.logged)
+        more = (series is not None) - (number > 0)
+        step.about = step.about._replace(series=step.about.series + more)
 
     def note(self, step: Step) -> None:
         """A step has been written."""
-        self.about = self.about_after(step)
+        self.about = step.about
         self.kept.update(step.kept)
         for key, kept in step.kept.items():
             if kept is NOTHING:
@@ -111,8 +110,7 @@ def checkpoint(saved: Saved, memory: Mirror, write: Callable[[Step], None], logg
     Raises what ``write`` raises; then all of it has still to be saved.
     """
     changed, saved.changed = saved.changed, {}
-    first = saved.about.logged
-    step, until = Step(first), time.perf_counter() + SLICE_SECONDS
+    step, until = Step(saved.about), time.perf_counter() + SLICE_SECONDS
     try:
         for key in changed:
             series = memory.find(key)
@@ -120,15 +118,17 @@ def checkpoint(saved: Saved, memory: Mirror, write: Callable[[Step], None], logg
                 memory.note_late(series)
                 yield 0.0
             saved.add(step, key, series)
-            if len(step.series) + len(step.blocks) + len(step.dropped_blocks) >= STEP_ROWS:
+            if len(step.rows) >= STEP_ROWS:
                 yield partial(write, step)
-                step, until = Step(first), time.perf_counter() + SLICE_SECONDS
+                step, until = Step(saved.about), time.perf_counter() + SLICE_SECONDS
             elif time.perf_counter() > until:
                 yield 0.0
                 until = time.perf_counter() + SLICE_SECONDS
         yield partial(write, step)
+        first = saved.about.logged
         for part in range(1, LOG_PARTS + 1):
-            yield partial(write, Step(first + (logged - first) * part // LOG_PARTS))
+            upto = first + (logged - first) * part // LOG_PARTS
+            yield partial(write, Step(saved.about._replace(logged=upto)))
     except BaseException:
         changed.update(saved.changed)
         saved.changed = changed

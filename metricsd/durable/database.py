@@ -7,11 +7,11 @@ import contextlib
 import errno
 import os
 import sqlite3
-from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 from urllib.parse import quote
 
 from metricsd.durable.checkpoint import Saved, Step
-from metricsd.durable.tables import TABLES, Chunk, Row, log_bytes, log_row, with_checksum
+from metricsd.durable.tables import TABLES, Chunk, log_row, size_of
 
 # In a page, as SQLite has it. With 8 KiB, some 40 % more bytes go to the disk for each put, in the
 # same time of the processor.
@@ -84,20 +84,18 @@ class Database:
         with self._care():  # a statement alone is a transaction
             self._connection.execute(INSERT_LOG, row)
         self.saved.last_logged = chunk.number = number
-        chunk.size = log_bytes(row)
+        chunk.size = size_of(row)
 
     def save(self, step: Step) -> None:
         """Write a step of a checkpoint, and drop the rows of the log that are not needed then."""
+        execute = self._connection.execute
         with self._care():
-            self._connection.execute("BEGIN IMMEDIATE")
-            many = self._connection.executemany
-            many("DELETE FROM series WHERE id = ?", step.dropped_series)
-            many("DELETE FROM blocks WHERE id = ?", step.dropped_blocks)
-            many("REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?)", _summed("series", step.series))
-            many("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", _summed("blocks", step.blocks))
-            self._connection.execute("DELETE FROM log WHERE id <= ?", (step.logged,))
-            self._connection.execute(UPDATE_ABOUT, self.saved.about_after(step).row())
-            self._connection.execute("COMMIT")
+            execute("BEGIN IMMEDIATE")
+            for statement, row in step.rows:
+                execute(statement, row)
+            execute("DELETE FROM log WHERE id <= ?", (step.about.logged,))
+            execute(UPDATE_ABOUT, step.about.row())
+            execute("COMMIT")
         self.saved.note(step)
 
     def sync(self) -> None:
@@ -135,7 +133,3 @@ class Database:
         (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise sqlite3.OperationalError("another program reads the file")
-
-
-def _summed(table: str, rows: Iterable[Row]) -> Iterator[Row]:
-    return (with_checksum(table, *row) for row in rows)

@@ -1,6 +1,6 @@
-"""Files as such: what goes wrong with one, who owns it, how a new one gets its name.
+"""Files as wholes: what goes wrong with one, who owns it, how a new one gets its name, copies.
 
-Does not know what is in one that is not empty.
+Does not know what the rows of one stand for.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from itertools import count
 from typing import Callable, Iterator
 
 from metricsd.durable.checkpoint import Saved
-from metricsd.durable.database import Database
-from metricsd.durable.tables import About, FileError, Refused
+from metricsd.durable.database import Database, connect
+from metricsd.durable.tables import TABLES, About, FileError
 
 try:
     import fcntl
@@ -30,7 +30,7 @@ def told(failure: str) -> Iterator[None]:
     """Whatever goes wrong with a file is a FileError: one line, with what to do about it."""
     try:
         yield
-    except Refused as error:
+    except FileError as error:
         raise FileError(f"{failure}: {error}") from error
     except (OSError, ValueError, sqlite3.Error) as error:
         what = getattr(error, "strerror", None) or error
@@ -45,14 +45,14 @@ def lock(path: str, held: contextlib.ExitStack) -> None:
     file = os.open(path, os.O_RDWR)
     held.callback(os.close, file)
     if not stat.S_ISREG(os.fstat(file).st_mode):  # a device may have no end, a pipe no answer
-        raise Refused(NO_FILE)
+        raise FileError(NO_FILE)
     try:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(file), os.stat(path)):
             raise BlockingIOError  # it has just been replaced
     except BlockingIOError:
-        raise Refused(IN_USE) from None
+        raise FileError(IN_USE) from None
 
 
 @contextlib.contextmanager
@@ -96,3 +96,21 @@ def set_aside(path: str, copy: Callable[[str, str], object]) -> str:
         if os.path.exists(path + end):
             copy(path + end, aside + end)
     return aside
+
+
+def backup(path: str, target: str) -> None:
+    """Copy a file, as it is at one moment, to a new one. Raises FileError.
+
+    Not by SQLite's own function, which Python 3.6 lacks, and which begins anew with each commit.
+    """
+    with told(f"cannot copy {path} to {target}"):
+        target = os.path.realpath(target)
+        file = connect(os.path.realpath(path), "mode=ro")
+        with contextlib.closing(file), new_file(target, "always") as new:
+            file.execute("ATTACH ? AS copy", (new,))
+            file.execute("BEGIN")
+            for table in TABLES:
+                file.execute(f"REPLACE INTO copy.{table} SELECT * FROM main.{table}")
+            file.execute("COMMIT")
+            file.execute("DETACH copy")  # which brings its WAL into it
+            link(new, target, os.rename)

@@ -39,14 +39,10 @@ class Gathering:
         if now >= self._until:
             self._hasty = self._hasty or HASTY_COMMITS
             return False
-        if self._hasty:
-            if grows:
-                self._reactor.call_later(0.0, nothing)
-            return grows
-        misses = pending < self._expected
-        if misses and begins:
-            self._reactor.call_later(WAIT_SECONDS, nothing)
-        return misses
+        early = grows if self._hasty else pending < self._expected
+        if early and (self._hasty or begins):
+            self._reactor.call_later(0.0 if self._hasty else WAIT_SECONDS, nothing)
+        return early
 
     def committed(self, pending: int) -> None:
         """A commit is done; its puts are among those that were waiting until now."""

@@ -12,16 +12,7 @@ from operator import itemgetter
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from metricsd.durable.checkpoint import Kept, Saved
-from metricsd.durable.tables import (
-    FORMAT,
-    TABLES,
-    About,
-    Refused,
-    Row,
-    is_whole,
-    log_bytes,
-    puts_of,
-)  # fmt: skip
+from metricsd.durable.tables import FORMAT, TABLES, About, FileError, Row, intact, puts_of, size_of
 from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, Mirror, SavedSeries, put_all, unseal
 
 # What SQLite, and what Python makes of it, raise of a broken file. Its words may be broken, too.
@@ -38,11 +29,12 @@ class Reader:
     """All that is whole in a file: in ``memory``, and in ``saved`` how it is kept in the file."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Read it. Raises Refused for a format that is not known here; UNREADABLE for no tables."""
+        """Read it. Raises FileError for what is of another kind, UNREADABLE for no tables."""
         self._connection = connection
         self.losses: List[str] = []  # what is not whole, in words
         self.memory = Mirror()
         self.saved = Saved(About("always"))
+        self.memory.on_lost = self.saved.lose
         self.log_bytes = 0
         about = self._about()
         self._load_series()
@@ -54,17 +46,17 @@ class Reader:
         """The row that says what must be there; None if that can't be told."""
         expected = {name.encode(): sql.encode() for name, sql in TABLES.items()}
         tables = dict(self._connection.execute("SELECT name, sql FROM sqlite_master"))
-        if not set(tables.values()) & set(expected.values()):
-            raise Refused(NOT_OURS)
+        if expected.items().isdisjoint(tables.items()):
+            raise FileError(NOT_OURS)
         row = next(self._rows("about"), None)
         if row is not None and row[1] != FORMAT:
-            raise Refused(f"it has format {row[1]}; use a version that knows that, not {FORMAT}")
-        if row is None or any(tables.get(name) != sql for name, sql in expected.items()):
+            raise FileError(f"it has format {row[1]}; use a version that knows that, not {FORMAT}")
+        if row is None or not expected.items() <= tables.items():
             self.losses.append("what it says about itself")
             return None
         _, _, order, fsync, series, logged, _ = row
         if order.decode() != sys.byteorder:
-            raise Refused(f"it is from a {order.decode()}-endian machine; use it on such a one")
+            raise FileError(f"it is from a {order.decode()}-endian machine; use it on such a one")
         self.saved.about = About(fsync.decode(), series, logged)
         self.saved.last_logged = logged
         return self.saved.about
@@ -75,25 +67,25 @@ class Reader:
             blocks.setdefault(row[1], []).append(row)
             self.saved.last_block = row[0]
         for number, name, count, points, sealed_to, rest, _ in self._rows("series"):
-            key, rows = name.decode(), sorted(blocks.pop(name, ()), key=itemgetter(2))
-            sealed = [row[3] for row in rows]
+            key, rows = name.decode(), blocks.pop(name, [])
             if len(rows) == count:
-                all_of_it = SavedSeries(sealed, [row[2] for row in rows], sealed_to, unseal(rest))
+                rows.sort(key=itemgetter(2))
+                ids, sealed, firsts = ([row[column] for row in rows] for column in (0, 3, 2))
+                all_of_it = SavedSeries(sealed, firsts, sealed_to, unseal(rest))
                 found = len(self.memory.load(key, number, all_of_it))
-                kept = [(row[3], row[2]) for row in rows]
-                self.saved.kept[key] = Kept(number, kept, [row[0] for row in rows])
+                self.saved.kept[key] = Kept(number, list(zip(sealed, firsts)), ids)
             else:
-                found = self._put_blocks(key, [*sorted(rows), (0, name, 0, rest)])
+                found = self._put_blocks(key, rows, rest)
             if (len(rows), found) != (count, points):
                 self.losses.append(f"{points - found} points of {key}")
         for name, rows in blocks.items():
-            self._put_blocks(name.decode(), rows)
+            self._put_blocks(name.decode(), rows, b"")
             self.losses.append(f"the newest points of {name.decode()}")
 
-    def _put_blocks(self, key: str, rows: List[Row]) -> int:
+    def _put_blocks(self, key: str, rows: List[Row], rest: bytes) -> int:
         """Put points one by one, as blocks may overlap, and newer ones win; return the number."""
-        for row in rows:
-            timestamps, values = unseal(row[3])
+        for sealed in (*(row[3] for row in rows), rest):
+            timestamps, values = unseal(sealed)
             put_all(self.memory, [key] * len(values), values.tolist(), timestamps.tolist())
         series = self.memory.find(key)
         return 0 if series is None else len(series)
@@ -109,11 +101,11 @@ class Reader:
             before, self.saved.last_logged = self.saved.last_logged, number
             if number != before + 1:
                 self.losses.append(f"what was put between rows {before} and {number} of log")
-            self.log_bytes += log_bytes(row)
+            self.log_bytes += size_of(row)
             if dropped_before is not None:
                 oldest = max(oldest, dropped_before)
             elif values is None:
-                self.memory.drop(names.decode().split("\n"), self.saved.lose)
+                self.memory.drop(names.decode().split("\n"))
             else:
                 keys, values, timestamps = puts_of(row)
                 if oldest > MIN_TIMESTAMP and self._can_tell(oldest, keys, timestamps):
@@ -130,7 +122,7 @@ class Reader:
         return any(timestamp < oldest for timestamp in chain(timestamps, newest))
 
     def _drop_before(self, oldest: int) -> None:
-        for _ in self.memory.drop_before(oldest, self.saved.lose):
+        for _ in self.memory.drop_before(oldest):
             pass
 
     def _rows(self, table: str) -> Iterator[Row]:
@@ -141,7 +133,7 @@ class Reader:
         while start is not None:
             try:
                 for row in query((start,)):
-                    if row[0] >= start and is_whole(table, row):
+                    if row[0] >= start and intact(table, row):
                         start = row[0] + 1
                         yield row
                     else:

@@ -71,10 +71,6 @@ class FileError(OpenError):
     """A file can't be used; the message is one line that says why and what to do."""
 
 
-class Refused(Exception):
-    """A file is not opened; the message says why and what to do, but not which file."""
-
-
 class Damage(Exception):
     """A file is not whole; the message, one line, says where."""
 
@@ -85,10 +81,8 @@ class Damage(Exception):
 class Chunk:
     """Some puts, or a deletion: a row of the log and a commit; and the receipt of it."""
 
-    __slots__ = (
-        "dropped_before", "drops", "keys", "names", "number", "receipt", "size", "timestamps",
-        "values",
-    )  # fmt: skip
+    number = 0  # the id of the row, when it has been written
+    size = 0  # and about how many bytes it has
 
     def __init__(
         self, dropped_before: Optional[int] = None, dropped: Optional[List[str]] = None
@@ -100,8 +94,6 @@ class Chunk:
         self.timestamps: List[int] = []
         self.dropped_before = dropped_before
         self.receipt = Receipt()
-        self.number = 0  # the id of the row, when it has been written
-        self.size = 0  # and about how many bytes it has
 
 
 class About(NamedTuple):
@@ -140,7 +132,7 @@ def _pack(codes: str, numbers: Sequence[float]) -> bytes:
         return _pack(codes[1:], numbers)
 
 
-def log_bytes(row: Row) -> int:
+def size_of(row: Row) -> int:
     """How large a row of the log is, roughly."""
     return ROW_BYTES + sum(len(field) for field in row if isinstance(field, (bytes, str)))
 
@@ -168,6 +160,6 @@ def with_checksum(table: str, *fields: Any) -> Row:
     return (*fields, crc32(b";".join(parts)))
 
 
-def is_whole(table: str, row: Row) -> bool:
+def intact(table: str, row: Row) -> bool:
     """Whether a row, with texts as bytes, is as it was written."""
     return row == with_checksum(table, *row[:-1])

@@ -8,7 +8,7 @@ looked at before. Its format is documented and stable: https://sqlite.org/filefo
 import contextlib
 import os
 import struct
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from metricsd.durable.database import PAGE_BYTES
 
@@ -35,9 +35,6 @@ class Frame(NamedTuple):
     whole: bool  # as it was written, and in its place
 
 
-MISSING = Frame(0, 0, 0, False)
-
-
 class Wal:
     """The file beside a database, if there is one, and it belongs to that."""
 
@@ -51,10 +48,9 @@ class Wal:
         self.size = os.path.getsize(self._path) if os.path.exists(self._path) else 0
         head = contents(self._path, 0, HEADER.size)
         head = head.ljust(HEADER.size, b"\0")  # a full disk may have cut it short
-        fields = HEADER.unpack(head)
-        self._order, self._page_size = "<>"[fields[0] & 1], fields[2]
-        self._salts, self._sums = head[16:24], fields[6:]
-        self.known = fields[0] & ~1 == MAGIC and self._sum(head[:24], (0, 0)) == self._sums
+        magic, _, self._page_size, _, _, _, *self._sums = HEADER.unpack(head)
+        self._order, self._salts = "<>"[magic & 1], head[16:24]
+        self.known = magic & ~1 == MAGIC and self._sum(head[:24], (0, 0)) == self._sums
         index = contents(database + "-shm", 0, INDEX.size)
         known, salts, *again, moved = INDEX.unpack(index.ljust(INDEX.size, b"\0"))
         gone = self.versions == WITH_WAL and self.size < HEADER.size and known > moved
@@ -63,14 +59,12 @@ class Wal:
         if not self.known:  # what it should say is in its frames, too, or always the same
             self._order, self._page_size = "=", PAGE_BYTES
             self._salts = contents(self._path, HEADER.size + 8, 8)
-        self.frames: List[Frame] = []
-        last: List[Frame] = []
         frames = self._read_frames()
-        for number, frame in enumerate(frames, 1):
-            last.append(frame)
-            if frame.pages and (number < len(frames) or all(one.whole for one in last)):
-                self.frames += last
-                last = []
+        ends = [0, 0] + [number for number, frame in enumerate(frames, 1) if frame.pages]
+        torn = not all(frame.whole for frame in frames[ends[-2] : ends[-1]])
+        if torn and ends[-1] == len(frames):
+            ends.pop()
+        self.frames = frames[: ends[-1]]
 
     @property
     def damage(self) -> Optional[str]:
@@ -95,26 +89,23 @@ class Wal:
     def _read_frames(self) -> List[Frame]:
         """The frames that were written since the header, also those behind a bad one."""
         frames: List[Frame] = []
-        sums, missing = self._sums, 0
+        sums, last = self._sums, 0
         size = FRAME.size + self._page_size
         for start in range(HEADER.size, self.size - size + 1, size):
             data = contents(self._path, start, size)
             page, pages, salts, *written = FRAME.unpack_from(data)
-            before, sums = sums, tuple(written)
-            if salts != self._salts:
-                missing += 1  # if none follows, it is left from before
-                continue
-            whole = sums == self._sum(data[:8] + data[FRAME.size :], before)
-            frames += [MISSING] * missing + [Frame(page, pages, start + FRAME.size, whole)]
-            missing = 0
-        return frames
+            its = salts == self._salts  # if not, and none follows, it is left from before
+            whole = its and written == self._sum(data[:8] + data[FRAME.size :], sums)
+            frames.append(Frame(page, pages if its else 0, start + FRAME.size, whole))
+            last, sums = len(frames) if its else last, written
+        return frames[:last]
 
-    def _sum(self, data: bytes, sums: Tuple[int, ...]) -> Tuple[int, ...]:
+    def _sum(self, data: bytes, sums: Sequence[int]) -> List[int]:
         """The checksum of bytes in pairs of words, after those that gave ``sums``."""
         a, b = sums
         for word in struct.unpack(f"{self._order}{len(data) // 4}I", data):
             a, b = b, (a + b + word) & MASK
-        return a, b
+        return [a, b]
 
 
 def contents(path: str, start: int, size: int) -> bytes:

@@ -18,6 +18,7 @@ class Memory(Store):
     """Points in memory, at most ``max_points`` (None: any number). A put is stored at once."""
 
     room = 0  # instead of the property: every put looks at it
+    on_lost: Lost = staticmethod(lambda key, series: None)  # of each series that has lost points
 
     def __init__(self, max_points: Optional[int] = None) -> None:
         self._series = SeriesByKey()
@@ -83,19 +84,16 @@ class Memory(Store):
                 if series is not None:
                     yield key, series
 
-    def drop_before(self, oldest: int, lost: Lost = lambda key, series: None) -> Iterator[None]:
-        """Drop every point before a timestamp, and every series that is then empty.
-
-        ``lost`` is called for each series that has lost some.
-        """
-        for dropped in drop_old(self._series, self._late, oldest, lost):
+    def drop_before(self, oldest: int) -> Iterator[None]:
+        """Drop every point before a timestamp, and every series that is then empty."""
+        for dropped in drop_old(self._series, self._late, oldest, self.on_lost):
             self.room += dropped
             self.dropped += dropped
             yield
 
-    def drop(self, keys: List[str], lost: Lost = lambda key, series: None) -> Receipt:
-        """Drop these keys with all their points; ``lost`` is called as in ``drop_before``."""
-        self.room += drop_keys(self._series, self._late, keys, lost)
+    def drop(self, keys: List[str]) -> Receipt:
+        """Drop these keys with all their points."""
+        self.room += drop_keys(self._series, self._late, keys, self.on_lost)
         return STORED
 
     def close(self) -> None:

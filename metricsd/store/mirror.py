@@ -14,11 +14,15 @@ from metricsd.store.series import Series
 class Mirror(Memory):
     """The points of a store that keeps them somewhere else too."""
 
-    def limit(self, max_points: Optional[int]) -> None:
-        """Set the limit anew. There may be more points already: then there is no room."""
-        points = self.points
+    def become(self, other: "Mirror", max_points: Optional[int]) -> None:
+        """Have the points of another one, which is not used any more; a limit of its own.
+
+        There may be more points already: then there is no room.
+        """
+        self._series, self._late = other._series, other._late
+        other.on_late = lambda: self.on_late()  # whatever that is by then
         self._limit = sys.maxsize if max_points is None else max_points
-        self.room = self._limit - points
+        self.room = self._limit - other.points
 
     def load(self, key: str, number: int, saved: SavedSeries) -> Series:
         """Make the series of this number what it was; no lower one follows."""
