@@ -96,10 +96,7 @@ def run_one(seed: int, trace: bool, shrinking: bool, out: Optional[str]) -> int:
         Path(out).write_text(page(recorded.recording), encoding="utf-8")
     else:
         report = run(script, Traced(sys.stdout) if trace or shrinking else NOBODY)
-    print(
-        f"{report.turns} turns, {report.answers} answers, {report.starts} starts; "
-        f"all bytes sum up to {report.digest:08x}"
-    )
+    print(f"{report.steps} steps, {report.starts} starts; all bytes sum up to {report.digest:08x}")
     print(report.broken or "every promise kept")
     return 1 if report.broken else 0
 

@@ -5,17 +5,16 @@ memory. Does not know when something fails.
 """
 
 import contextlib
-import errno
+import functools
 import os
 import shutil
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Callable
 
 from metricsd.loop import Reactor, Worker
 from simulation.dice import Dice
-from simulation.network import failure
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -59,24 +58,35 @@ class Disk:
         """Of the database, since the last start."""
         return str(self._folder / f"{self._starts}.db")
 
-    def connect(self, *arguments: Any, **settings: Any) -> sqlite3.Connection:
-        """Stand for sqlite3.connect."""
-        return Connection(self, *arguments, **settings)
-
     def fsync(self, _: int) -> None:
         """Stand for os.fsync."""
-        if self._fails():
-            raise failure(errno.EIO)
-        self._note(True)
+        self.write(lambda: None, True)
 
-    def _fails(self) -> bool:
-        """Whether the next write is to fail."""
+    def write(self, do: Callable[[], Any], synced: bool) -> Any:
+        """Do what writes to the files and may sync them, or meet with the fault that is due."""
         try:
             self._world.call("disk")
         except OSError:
             self.failures += 1
-            return True
-        return False
+            if not synced:
+                self._write_some(do)
+            raise
+        done = do()
+        self._world.call("")
+        self._note(synced or self.careful)
+        return done
+
+    def _write_some(self, do: Callable[[], Any]) -> None:
+        """Leave some of a commit in the WAL, maybe all, and yet nobody sees that."""
+        wal = self.path + "-wal"
+        size = os.path.getsize(wal)
+        with open(self.path + "-shm", "r+b") as index:
+            header = index.read(INDEX_HEADER)
+            do()
+            index.seek(0)
+            index.write(header)
+        most = size + self._world.luck.pick([0, 21, 21, 2000, 10**6])
+        os.truncate(wal, min(most, os.path.getsize(wal)))
 
     def _note(self, synced: bool) -> None:
         """Something has been written. A WAL begins anew when all is in the database, and safe."""
@@ -88,28 +98,6 @@ class Disk:
                 self._synced = os.fstat(file.fileno()).st_size
         if synced:
             self._world.synced()
-
-    @contextlib.contextmanager
-    def writing(self, checkpoint: bool) -> Iterator[None]:
-        """Let what is written in this block meet with the fault that is due.
-
-        A commit that fails leaves some of it in the WAL, maybe all, and yet nobody sees that.
-        """
-        if not self._fails():
-            yield
-            self._world.call("")
-            self._note(checkpoint or self.careful)
-            return
-        if not checkpoint:
-            size = os.path.getsize(self.path + "-wal")
-            with open(self.path + "-shm", "r+b") as index:
-                header = index.read(INDEX_HEADER)
-                yield
-                index.seek(0)
-                index.write(header)
-            most = size + self._world.luck.pick([0, 21, 21, 2000, 10**6])
-            os.truncate(self.path + "-wal", min(most, os.path.getsize(self.path + "-wal")))
-        raise sqlite3.OperationalError("disk I/O error")
 
     def restart(self, power_cut: bool, dice: Dice) -> None:
         """Leave the files of a process that is gone as they are, and go on with copies.
@@ -146,13 +134,11 @@ class Connection(sqlite3.Connection):
         super().__init__(*arguments, **settings)
         self._disk = disk
 
-    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+    def execute(self, sql: str, *parameters: Any) -> Any:
         """Execute a statement; if it writes to the files, as the disk lets it."""
+        do = functools.partial(super().execute, sql, *parameters)
         if sql.startswith("PRAGMA synchronous"):
             self._disk.careful = sql.endswith("FULL")
-        alone = sql.startswith(("INSERT", "REPLACE")) and not self.in_transaction
         checkpoint = "wal_checkpoint" in sql
-        if not (alone or checkpoint or sql == "COMMIT"):
-            return super().execute(sql, *parameters)
-        with self._disk.writing(checkpoint):
-            return super().execute(sql, *parameters)
+        alone = sql.startswith(("INSERT", "REPLACE")) and not self.in_transaction
+        return self._disk.write(do, checkpoint) if checkpoint or alone or sql == "COMMIT" else do()

@@ -24,58 +24,48 @@ def promise(kept: object, otherwise: str, about: object = "") -> None:
 
 
 class Request:
-    """A line that a client has sent. As it is, it stands for one that is a wrong command."""
+    """A line that a client sends: one of "puts", "gets" or "wrong", as the server counts them.
 
-    def __init__(self, session: object, order: int, sent: int) -> None:
-        self.session = session
-        self.order = order  # in the session
-        self.sent = sent
-        self.told: Optional[int] = None  # when somebody knew what came of it
-        self.end = 0  # where in all that the client sends the line ends
+    No other put has its value; without one there is no point then.
+    """
 
-
-class Get(Request):
-    """A get of a key, or of every key."""
-
-    key = EVERY_KEY
-    gone: Gone = (MIN_TIMESTAMP, 0)
-
-
-class Put(Request):
-    """A put; no other one has its value. Without one there is no point then."""
-
-    key = ""
-    timestamp = MIN_TIMESTAMP
-    value: Optional[float] = None
+    told: Optional[int] = None  # when somebody knew what came of it
+    end = 0  # where in all that the client sends the line ends
     seconds = 0.0  # by the clock, when it was sent
-    sure = False  # it is stored
-    refused = False
+    value: Optional[float] = None
+    timestamp = MIN_TIMESTAMP
+    sure = refused = False  # it is stored, or not
+    gone: Gone = (MIN_TIMESTAMP, 0)  # what a get may not show
 
-    def __str__(self) -> str:
-        return f"{self.key} {self.value} {self.timestamp}"
+    def __init__(
+        self, kind: str, client: object, order: int, sent: int, key: str = EVERY_KEY,
+    ) -> None:  # fmt: skip
+        self.kind = kind
+        self.client = client  # nobody, if it is the world's
+        self.order = order  # of the client's
+        self.sent = sent
+        self.key = key
+
+    def before(self, other: "Request") -> bool:
+        """Whether it had its effect before the other one can have had any."""
+        if self.client is other.client and self.client:
+            return self.order < other.order
+        return self.told is not None and self.told <= other.sent
 
 
-Shown = Dict[str, Dict[int, Put]]  # what a get shows of each key and timestamp
+Shown = Dict[str, Dict[int, Request]]  # what a get shows of each key and timestamp
 
-
-NEVER_PUT = Put(None, 0, 0)
+NEVER_PUT = Request("puts", None, 0, 0)
 NEVER_PUT.sure, NEVER_PUT.told = True, 0
-
-
-def before(one: Request, other: Request) -> bool:
-    """Whether a request had its effect before the other one can have had any."""
-    if one.session is other.session and one.session:
-        return one.order < other.order
-    return one.told is not None and one.told <= other.sent
 
 
 class Model:
     """All points, and every put that may have made them what they are."""
 
     def __init__(self) -> None:
-        self._by_value: Dict[str, Put] = {}
-        self._puts: Dict[str, Dict[int, List[Put]]] = {}
-        self._sure: Dict[str, Dict[int, List[Put]]] = {}  # those of them of which one is sure
+        self.number = 0  # of puts
+        self._by_value: Dict[str, Request] = {}
+        self._puts: Dict[str, Dict[int, List[Request]]] = {}
         self._order: List[str] = []  # of keys, as it was shown last
         self._reordered = 0  # the step in which a key was last dropped, as far as is known
         self._dropped = False  # somebody has tried to: the log may have it, whatever came of that
@@ -83,62 +73,61 @@ class Model:
         self.oldest = MIN_TIMESTAMP  # points before this timestamp may have been dropped
         self.gone: Gone = (MIN_TIMESTAMP, 0)
 
-    def add(self, put: Put) -> None:
-        """A client puts."""
+    def add(self, put: Request) -> float:
+        """A client puts; return the value."""
+        self.number += 1
+        put.value = float(self.number)
         self._by_value[repr(put.value)] = put
         points = self._puts.setdefault(put.key, {})
         self.points += put.timestamp not in points
         points.setdefault(put.timestamp, [NEVER_PUT]).append(put)
+        return put.value
 
-    def drop(self, key: str, now: int) -> List[Put]:
+    def drop(self, key: str, now: int) -> Request:
         """Somebody drops a key; return what stands for that at each of its points."""
         self._dropped = True
-        drops = []
-        for timestamp, puts in self._puts.get(key, {}).items():
-            drop = Put(None, 0, now)
-            drop.key, drop.timestamp = key, timestamp
+        drop = Request("puts", None, 0, now, key)
+        for puts in self._puts.get(key, {}).values():
             puts.append(drop)
-            drops.append(drop)
-        return drops
+        return drop
 
-    def stored(self, put: Put, now: int) -> None:
+    def stored(self, put: Request, now: int) -> None:
         """It is known that a put was stored."""
         put.sure = True
         put.told = put.told or now
-        self._sure.setdefault(put.key, {})[put.timestamp] = self._puts[put.key][put.timestamp]
         if put.value is None:
             self._order, self._reordered = [], now
 
-    def check(self, get: Get, rows: Iterable[str], now: int) -> Shown:
+    def check(self, get: Request, rows: Iterable[str], now: int) -> Shown:
         """Compare what a get shows with what it may show, and learn from it."""
         shown: Shown = {}
         last = NEVER_PUT
         for row in rows:
-            promise(row.count(" ") == 2, "this is no row", row)
             key, value, when = row.split(" ")
-            put = self._by_value.get(value, last)
-            promise(put is not last, "a get shows what was never put, or is lost", row)
+            put = self._by_value.get(value, NEVER_PUT)
+            promise(put is not NEVER_PUT, "a get shows what was never put, or is lost", row)
             same = (put.key, str(put.timestamp)) == (key, when)
             promise(same and get.key in (key, EVERY_KEY), "a get shows what was not put", row)
-            promise(not put.refused or not get.session, "a get shows what was refused", row)
+            promise(not put.refused or not get.client, "a get shows what was refused", row)
             ascends = put.timestamp > last.timestamp if key == last.key else key not in shown
             promise(ascends, "rows are not in their order", row)
             shown.setdefault(key, {})[put.timestamp] = last = put
             oldest, step = get.gone
             old = put.timestamp < oldest and put.told and put.told <= step
             promise(not old, "a get shows what is too old", row)
-            puts = self._puts[key][put.timestamp]
-            if put is not puts[-1]:  # or else nothing can have come after
-                self._check_point(puts, put, get)
             if not put.sure:
                 self.stored(put, now)
-        for key in self._sure if get.key == EVERY_KEY else [get.key]:
+        for key in self._puts if get.key == EVERY_KEY else [get.key]:
             points = shown.get(key, {})
-            for timestamp, puts in self._sure.get(key, {}).items():
-                if timestamp not in points:
-                    self._check_point(puts, None, get)
+            for timestamp, puts in self._puts.get(key, {}).items():
+                found = points.get(timestamp)
+                if found is not puts[-1] and not self._fits(puts, found, get):
+                    old = not found and timestamp < self.oldest
+                    what = "a get does not show a put that was acknowledged"
+                    what = "a get shows what is gone" if found else what
+                    promise(old, what, f"{key} {puts[-1].value} {timestamp}")
         # A start runs the log again, so that keys that were dropped may then have changed places.
-        steady = get.sent >= self._reordered if get.session else not self._dropped
+        steady = get.sent >= self._reordered if get.client else not self._dropped
         if get.key == EVERY_KEY and steady and self.oldest == MIN_TIMESTAMP:
             there = [key for key in shown if key in self._order]
             kept = there == [key for key in self._order if key in shown]
@@ -146,18 +135,17 @@ class Model:
             self._order = list(shown)
         return shown
 
-    def _check_point(self, puts: List[Put], shown: Optional[Put], get: Get) -> None:
+    def _fits(self, puts: List[Request], shown: Optional[Request], get: Request) -> bool:
         """What is shown of a point is no older than the last that was sure before the get."""
-        after_start = not get.session  # then what was refused may be there, or dropped, after all
-        newer: List[Put] = []  # that were sure
+        after_start = not get.client  # then what was refused may be there, or dropped, after all
+        newer: List[Request] = []  # that were sure
         for put in reversed(puts):
             gone = shown is None and put.value is None and after_start >= put.refused
-            if (gone or put is shown) and not any(before(put, other) for other in newer):
-                return
-            if put.sure and before(put, get):
+            if (gone or put is shown) and not any(put.before(other) for other in newer):
+                return True
+            if put.sure and put.before(get):
                 newer.append(put)
-        what = "shows what is gone" if shown else "does not show a put that was acknowledged"
-        promise(not shown and puts[-1].timestamp < self.oldest, f"a get {what}: {puts[-1]}")
+        return False
 
     def restart(self, rows: Iterable[str], safe: int, now: int) -> None:
         """Compare what is there after a start with what was known to be ``safe`` at that step.
@@ -166,8 +154,7 @@ class Model:
         were too old: to drop them may have failed, and then a later start finds them.
         """
         self._order = [] if self._dropped else self._order
-        shown = self.check(Get(None, 0, safe), rows, now)
-        self._sure.clear()
+        shown = self.check(Request("gets", None, 0, safe), rows, now)
         for key, points in self._puts.items():
             for timestamp, puts in points.items():
                 put = shown.get(key, {}).get(timestamp)

@@ -10,7 +10,7 @@ import os
 import selectors
 import socket
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from simulation.model import promise
 
@@ -32,7 +32,7 @@ class Socket:
     def __init__(self, call: Call, room: int = 0) -> None:
         self._call = call
         self.room = room  # bytes that wait for the other end at most
-        self.inbound = bytearray()  # that has come, and has not been received
+        self.inbound: Any = bytearray()  # that has come, and has not been received
         self.outbound = bytearray()  # that was sent, and has not been read at the other end
         self.ended = self.reset = self.shut = self.closed = False
         self.troubled = False  # the system has failed a call
@@ -109,40 +109,24 @@ class Socket:
 
 
 class Listening(Socket):
-    """A listening socket."""
+    """A listening socket: what has come are clients."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.backlog: Deque[Socket] = deque()
+        self.inbound = deque()
 
     def accept(self) -> Tuple[Socket, Tuple[str, int]]:
-        if not self.backlog:
+        if not self.inbound:
             raise BlockingIOError
         self.receives += 1
         self._begin("accept")
         self.moved += 1
-        return self.backlog.popleft(), ("198.51.100.7", 40_000)
+        return self.inbound.popleft(), ("198.51.100.7", 40_000)
 
     def close(self) -> None:
         super().close()
-        for sock in self.backlog:
+        for sock in self.inbound:
             sock.close()
-
-    def ready(self, events: int) -> int:
-        return events & (READ if self.backlog else 0)
-
-
-class Datagrams(Socket):
-    """A socket to which datagrams come: what was sent at once is received at once."""
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self.sizes: Deque[int] = deque()  # of those that wait
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        data = super().recv(self.sizes[0] if self.sizes else 0)
-        self.sizes.popleft()
-        return data
 
 
 class Selector:

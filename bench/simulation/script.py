@@ -7,9 +7,8 @@ of a script stays the same when some of it is taken out. Does not know what has 
 import errno
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Tuple
 
-from simulation.clients import BULK_PUTS, KEYS, LONG_KEY, MOST, ROOMS, Client
+from simulation.clients import BULK_PUTS, KEYS, LONG_KEY, MOST, Client
 from simulation.dice import Dice
-from simulation.network import Socket
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -39,6 +38,8 @@ PAUSES = [0.001, 0.01, 0.1, 0.6, 2.0, 11.0, 61.0]  # seconds that pass at a time
 CALLS = [1, 2, 4, 10, 31]  # system calls after which the thread goes on, or the process ends
 CROWD, FEW = 100, 3  # clients who come at once; a turn accepts 64
 
+Act = Callable[["World", Dice], None]
+
 
 class Action(NamedTuple):
     """Something that happens; the number decides the rest."""
@@ -54,35 +55,44 @@ class Script(NamedTuple):
     actions: List[Action]
 
 
-def come(world: "World", dice: Dice, count: int) -> None:
+def _come(world: "World", dice: Dice, count: int) -> None:
     """So many connect, and ask at once if there are several."""
     for _ in range(0 if world.listening.closed else count):
-        feeds = dice.one_in(6)
-        client = Client(world, Socket(world.call, dice.pick(ROOMS)), feeds, dice)
+        client = Client(world, dice.one_in(6), dice)
         world.clients.append(client)
-        (world.feeding if feeds else world.listening).backlog.append(client.socket)
+        (world.feeding if client.feeds else world.listening).inbound.append(client)
         if count > 1:
-            ask(world, client, dice, dice.pick(ASKED))
+            client.ask(dice, dice.pick(ASKED))
 
 
-def ask(world: "World", client: Client, dice: Dice, count: int) -> None:
-    """A client asks, unless it has asked much already, and sends some of it."""
-    if len(client.expected) < BULK_PUTS:
-        client.ask(dice, count)
-        client.push(MOST if client.eager else dice.pick([0, 3, 50, MOST]))
+def _one(do: Callable[[Client, Dice], None], datagrams: bool = False) -> Act:
+    """An action of somebody who is there."""
+
+    def act(world: "World", dice: Dice) -> None:
+        there = [client for client in world.clients if not client.left]
+        there = [client for client in there if datagrams or client is not world.datagrams]
+        if there:
+            do(dice.pick(there), dice)
+
+    return act
+
+
+def _fault(call: str, code: int, times: int = 1) -> Act:
+    """The next calls of a kind fail, or writes of the disk do."""
+
+    def act(world: "World", dice: Dice) -> None:
+        if call != "select" or not world.options["idle_timeout"]:  # who is not heard is not idle
+            world.faults[call], world.luck = [code] * times, dice
+            world.all_accepted &= call not in ("accept", "watch")
+
+    return act
 
 
 def _everybody(world: "World", dice: Dice) -> None:
     """All ask at once, so that what they put is one block."""
     count = dice.pick([1, 1, 2])
     for client in world.clients:
-        if not client.left:
-            ask(world, client, dice, count)
-
-
-def _read(world: "World", client: Client, dice: Dice) -> None:
-    if not client.deaf:
-        client.read(dice.pick([*PIECES, MOST]))
+        client.ask(dice, count)
 
 
 def _work(world: "World", dice: Dice) -> None:
@@ -103,31 +113,29 @@ def _drop(world: "World", dice: Dice) -> None:
 
 
 def _crash(world: "World", dice: Dice, power_cut: bool) -> None:
-    if world.options["fsync"] and not world.crash_in and not world.stopping:
+    if world.durable and not world.crash_in and not world.stopping:
         world.power_cut, world.crash_in, world.luck = power_cut, dice.pick(CALLS), dice
         world.crash_at = dice.pick(["", "disk"])
 
 
 def _stop(world: "World", dice: Dice) -> None:
     if dice.one_in(4) and not world.stopping:
-        come(world, dice, dice.pick([0, CROWD]))  # more than are accepted in a turn
+        _come(world, dice, dice.pick([0, CROWD]))  # more than are accepted in a turn
         world.stop()
 
 
-# How often something happens, beside the turns of the loop, and what it does; of some things a run
-# leaves out some, so that what is left meets more often.
-OFTEN = {"turn": 90, "ask": 40, "read": 16, "connect": 8}
-OF_CLIENTS: Dict[str, Tuple[int, Callable[["World", Client, Dice], None]]] = {
-    "ask": (0, lambda world, client, dice: ask(world, client, dice, dice.pick(ASKED))),
-    "bulk": (3, lambda world, client, dice: ask(world, client, dice, BULK_PUTS)),
-    "push": (12, lambda world, client, dice: client.push(dice.pick(PIECES))),
-    "read": (0, _read),
-    "end": (2, lambda world, client, dice: client.end()),
-    "leave": (2, lambda world, client, dice: client.leave()),
-}
-OF_THE_WORLD: Dict[str, Tuple[int, Callable[["World", Dice], None]]] = {
-    "connect": (0, lambda world, dice: come(world, dice, 1)),
-    "crowd": (1, lambda world, dice: come(world, dice, CROWD if dice.one_in(4) else FEW)),
+# How often something happens, and what it does; of some things a run leaves out some, so that what
+# is left meets more often. What is always there is more often still.
+ALWAYS = {"turn": 90, "ask": 40, "read": 16, "connect": 8}
+ACTIONS: Dict[str, Tuple[int, Act]] = {
+    "ask": (0, _one(lambda client, dice: client.ask(dice, dice.pick(ASKED)), True)),
+    "bulk": (3, _one(lambda client, dice: client.ask(dice, BULK_PUTS), True)),
+    "push": (12, _one(lambda client, dice: client.push(dice.pick(PIECES)))),
+    "read": (0, _one(lambda client, dice: client.read(dice.pick([*PIECES, MOST])))),
+    "end": (2, _one(lambda client, dice: client.end())),
+    "leave": (2, _one(lambda client, dice: client.leave())),
+    "connect": (0, lambda world, dice: _come(world, dice, 1)),
+    "crowd": (1, lambda world, dice: _come(world, dice, CROWD if dice.one_in(4) else FEW)),
     "everybody": (6, _everybody),
     "work": (24, _work),
     "time": (10, _time),
@@ -135,43 +143,22 @@ OF_THE_WORLD: Dict[str, Tuple[int, Callable[["World", Dice], None]]] = {
     "kill": (2, lambda world, dice: _crash(world, dice, False)),
     "power cut": (2, lambda world, dice: _crash(world, dice, True)),
     "stop": (1, _stop),
+    "not ready": (3, _fault("recv", errno.EAGAIN)),
+    "not writable": (2, _fault("send", errno.EAGAIN)),
+    "gone": (1, _fault("accept", errno.ECONNABORTED)),
+    "descriptors": (2, _fault("accept", errno.EMFILE, 40)),
+    "not watched": (1, _fault("watch", errno.ENOSPC)),
+    "no select": (1, _fault("select", errno.EBADF)),
+    "disk fails": (7, _fault("disk", errno.EIO)),
 }
-FAULTS: Dict[str, Tuple[int, str, int, int]] = {  # of which call, with which error, how many times
-    "not ready": (3, "recv", errno.EAGAIN, 1),
-    "not writable": (2, "send", errno.EAGAIN, 1),
-    "gone": (1, "accept", errno.ECONNABORTED, 1),
-    "descriptors": (2, "accept", errno.EMFILE, 40),
-    "not watched": (1, "watch", errno.ENOSPC, 1),
-    "no select": (1, "select", errno.EBADF, 1),
-    "disk fails": (7, "disk", errno.EIO, 1),
-}
-
-
-def act(world: "World", action: Action) -> None:
-    """Do it."""
-    kind, dice = action.kind, Dice(action.number)
-    if kind in OF_THE_WORLD:
-        OF_THE_WORLD[kind][1](world, dice)
-    elif kind in FAULTS:
-        _, call, code, times = FAULTS[kind]
-        if call != "select" or not world.options["idle_timeout"]:  # who is not heard is not idle
-            world.faults[call], world.luck = [code] * times, dice
-            world.all_accepted &= call not in ("accept", "watch")
-    else:
-        there = [client for client in world.clients if not client.left]
-        if kind not in ("ask", "bulk"):
-            there = [client for client in there if client.socket is not world.datagrams]
-        if there:
-            OF_CLIENTS[kind][1](world, dice.pick(there), dice)
 
 
 def write(seed: int) -> Script:
     """The script of a seed."""
     dice = Dice(seed)
     options = {name: dice.pick(values) for name, values in OPTIONS.items()}
-    bag = [kind for kind, times in OFTEN.items() for _ in range(times * (1 + dice.below(3)))]
-    table: Dict[str, Any] = {**OF_CLIENTS, **OF_THE_WORLD, **FAULTS}
-    for kind, (times, *_) in table.items():
+    bag = [kind for kind, times in ALWAYS.items() for _ in range(times * (1 + dice.below(3)))]
+    for kind, (times, _) in ACTIONS.items():
         bag += [kind] * (times * dice.below(3))
     kinds = ["connect"] + [dice.pick(bag) for _ in range(STEPS - 1)]
     return Script(options, [Action(kind, dice.below(2**31)) for kind in kinds])

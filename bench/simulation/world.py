@@ -30,16 +30,17 @@ from metricsd.loop import Connection, connection, delivery
 from metricsd.protocol.replies import pieces
 from metricsd.server import Parts, Server
 from metricsd.store import Store, archive
-from simulation.clients import MOST, START, Client
+from simulation.clients import MOST, START, Client, Datagrams
 from simulation.dice import Dice
+from simulation.machine import Connection as OnDisk
 from simulation.machine import Disk, Thread
 from simulation.model import Broken, Model, promise
-from simulation.network import Datagrams, Listening, Selector, Socket, failure
+from simulation.network import Listening, Selector, Socket, failure
 from simulation.promises import TICK, Promises
-from simulation.script import CROWD, OPTIONS, Script, act
+from simulation.script import ACTIONS, CROWD, OPTIONS, Script
 from simulation.telling import NOBODY, Teller
 
-REST_TURNS = 3000  # beside one for each request, until everybody has to be answered
+REST_TURNS = 10_000  # until everybody has to be answered
 HANG_SECONDS = 10.0  # of the processor's time that a run may take; most take some hundredths
 SLEEP_SECONDS = 0.25  # that pass at a time while nothing happens at all
 NOTHING_LEFT = errno.EMFILE, errno.ENOSPC  # of a system: no new clients for a while
@@ -63,8 +64,7 @@ class Report(NamedTuple):
     """What has come of a run."""
 
     broken: str  # the promise, or nothing
-    turns: int
-    answers: int
+    steps: int
     starts: int
     digest: int  # of all that was sent and answered
 
@@ -78,9 +78,9 @@ class World:
         self.durable = self.options["fsync"] is not None
         self.sliced = self.options["SLOW_PUTS"] < 8  # the sweeps for old points take several turns
         self.teller = teller
-        self.now = 0.0  # seconds; they pass when the world says so
-        self.step = 0  # of all that happens, for the model
-        self.turns = self.requests = self.answers = self.starts = self.digest = 0
+        self.now = self.stopped = 0.0  # seconds; they pass when the world says so
+        self.refused = -math.inf  # when the system last had nothing left, in seconds
+        self.step = self.starts = self.digest = 0  # steps are of all that happens, for the model
         self.disk = Disk(self, folder)
         self.model = Model()
         self.clients: List[Client] = []
@@ -88,17 +88,11 @@ class World:
         self.crash_in = self.work_in = 0  # system calls until then; 0: never
         self.crash_at = ""  # of which kind these are: all of them, or writes
         self.luck = Dice(0)  # of the crash
-        self.stopping = self.power_cut = self._crashed = False
+        self.power_cut = False
         self.all_accepted = self.options["max_connections"] > CROWD * 10
-        self.jobs: List[Any] = []  # of the thread
-        self._at_work = False
         self._left = script.actions[::-1]
         self._safe = self._synced = self._rest = 0  # steps
-        self.numbers = itertools.count(1)  # of the puts
-        self.server: Any = None
-        self._changed = self.stopped = 0.0  # when, in seconds
-        self._lingering: List[Socket] = []  # those who have been hung up on, and are not closed
-        self.refused = -math.inf  # when the system last had nothing left, in seconds
+        self._owed = 0.0  # when somebody was owed something last, in seconds
 
     # The run, from start to start.
 
@@ -119,13 +113,11 @@ class World:
                 self._let_go()
         # Without what is different each time.
         broken = re.sub(r" at 0x\w+", "", broken).replace(os.path.dirname(self.disk.path), "")
-        return Report(broken, self.turns, self.answers, self.starts, self.digest)
+        return Report(broken, self.step, self.starts, self.digest)
 
     def _patches(self) -> contextlib.ExitStack:
         stopwatch = itertools.count(0.0, TICK).__next__  # each look takes some time
-        sweep = functools.partial(
-            upkeep.drop_old, stopwatch=stopwatch if self.sliced else lambda: 0.0
-        )
+        of_sweeps = time.time, stopwatch if self.sliced else lambda: 0.0
         stack = contextlib.ExitStack()
         before = signal.signal(signal.SIGVTALRM, self._on_hang)
         stack.callback(signal.signal, signal.SIGVTALRM, before)
@@ -134,25 +126,27 @@ class World:
             (time, "perf_counter", stopwatch),
             (time, "sleep", lambda seconds: None),
             (os, "fsync", self.disk.fsync),
-            (sqlite3, "connect", self.disk.connect),
+            (sqlite3, "connect", functools.partial(OnDisk, self.disk)),
             (socket, "socketpair", self._socketpair),
             (delivery, "undelivered", Socket.undelivered),
             (connection, "handle", lambda sock: sock),
             (connection, "read", Socket.recv),
             (connection, "write", Socket.send),
-            (upkeep, "drop_old", sweep),
-            (archive, "_made", itertools.count()),
+            (upkeep.drop_old, "__defaults__", of_sweeps),
+            (archive, "_made", itertools.count()),  # counts for the process: here for the run
             (logger, "handle", self._on_log),
             (logger, "isEnabledFor", lambda level: level >= logging.ERROR),
+            *((module, name, self.options[name]) for module, name in CONSTANTS),
         ):
             stack.enter_context(mock.patch.object(where, name, new))
-        for module, name in CONSTANTS:
-            stack.enter_context(mock.patch.object(module, name, self.options[name]))
         return stack
 
     def _serve(self) -> bool:
         """Start the server; return whether it has ended as it should, and not by a crash."""
         self.starts += 1
+        self.stopping = self._crashed = self._at_work = False
+        self.jobs: List[Any] = []  # of the thread
+        self.faults.clear()
         try:
             self._start()
             if self.durable:
@@ -161,7 +155,11 @@ class World:
             promise(self.stopping, "the server ends without having been stopped")
             self.server.close()
         except Crash:
-            self._restart()
+            self.teller.act("the process is gone")
+            self.disk.restart(self.power_cut, self.luck)
+            self._let_go()
+            for client in self.clients:
+                client.leave()
             return False
         self.promises.end()
         self.crash_in = 0
@@ -177,14 +175,13 @@ class World:
 
     def _start(self) -> None:
         self._named = 0
-        self._at_work = False
-        self.jobs = []
+        self.ready: List[Any] = []  # in the last turn
         self.promises = Promises(self)
         self.selector = Selector(self._wait, self.call)
         self.listening, self.feeding = Listening(self.call), Listening(self.call)
-        self.datagrams = Datagrams(self.call)
+        self.datagrams = Datagrams(self)
         self.sockets: List[Socket] = [self.listening, self.feeding, self.datagrams]
-        self.clients.append(Client(self, self.datagrams, True, Dice(0)))
+        self.clients.append(self.datagrams)
         parts = self.teller.parts()
         make_reactor, self._make_connection = parts["reactor"], parts["connection"]
         parts["reactor"] = lambda clock: make_reactor(clock, self.selector)
@@ -193,24 +190,12 @@ class World:
         names = "max_points", "max_connections", "max_line_bytes", "idle_timeout", "retention"
         options = {name: self.options[name] for name in names}
         clocks = (lambda: self.now), (lambda: START + self.now)
-        self.server = Server("192.0.2.1", 1, *clocks, Parts(**parts), **options)
-
-    def _restart(self) -> None:
-        """The process is gone, and all clients notice; the next one has the files that are left."""
-        self.teller.act("the process is gone")
-        self.disk.restart(self.power_cut, self.luck)
-        self._let_go()
-        self._crashed = self.stopping = False
-        self.faults.clear()
-        for client in self.clients:
-            client.leave()
+        self.server: Any = Server("192.0.2.1", 1, *clocks, Parts(**parts), **options)
 
     def _let_go(self) -> None:
         """Give back what a server that is gone has of the process."""
-        server, self.server = self.server, None
-        if server is not None and self.durable:
-            with contextlib.suppress(Exception):
-                server._store._database.close()
+        with contextlib.suppress(Exception):  # it may not have come so far
+            self.server._store._database.close()
 
     def _compare(self, store: Any) -> None:
         """All that was safe is in a store."""
@@ -227,17 +212,15 @@ class World:
         self.sockets += [sender, receiver]
         return sender, receiver
 
-    def _accepted(self, sock: Any, *others: Any) -> Connection:
+    def _accepted(self, client: Client, *others: Any) -> Connection:
         """Make a connection, whose client has the name that observers give it."""
         name = f"c{self._named + 1}"
-        self.sockets.append(sock)
+        self.sockets.append(client)
         self.teller.act("connects", name)
-        self.teller.act("sends", name, bytes(sock.inbound))
-        made: Connection = self._make_connection(sock, *others)
+        self.teller.act("sends", name, bytes(client.inbound))
+        made: Connection = self._make_connection(client, *others)
         self._named += 1
-        for client in self.clients:
-            if client.socket is sock:
-                client.name, client.connection, client.active = name, made, self.now
+        client.name, client.connection, client.active = name, made, self.now
         return made
 
     # What happens at the system calls of the server.
@@ -274,7 +257,7 @@ class World:
     def synced(self) -> None:
         """The disk has all that has been committed."""
         self._synced = self.step
-        if self.server is not None:
+        with contextlib.suppress(AttributeError):  # it is just being started
             self.promises.synced()
 
     def _on_log(self, record: logging.LogRecord) -> None:
@@ -286,7 +269,6 @@ class World:
 
     def _wait(self, timeout: Optional[float]) -> List[Any]:
         """In place of select: the script goes on until the loop has something to do."""
-        self.turns += 1
         self.pass_time(TICK)
         self.clients = [client for client in self.clients if client.expected or not client.left]
         self.promises.turn()
@@ -297,16 +279,15 @@ class World:
                 action = self._left.pop()
                 self.teller.act(action.kind)
                 if action.kind != "turn":
-                    act(self, action)
+                    ACTIONS[action.kind][1](self, Dice(action.number))
                     continue
                 self.selector.first = action.number
             else:
                 self._settle()
             self.call("select")
-            ready = self.selector.ready()
-            if ready or self.now >= until:
-                self.promises.spin(ready)
-                return ready
+            self.ready = self.selector.ready()
+            if self.ready or self.now >= until:
+                return self.ready
             self.promises.sleep(until - self.now)
             if not self._left:
                 self.pass_time(min(until - self.now, SLEEP_SECONDS))
@@ -329,16 +310,12 @@ class World:
                     client.leave()
                 elif not (client.owed or client.outbox):
                     client.end()
-        owed = [client.name for client in self.clients if client.owed and not client.deaf]
-        lingering = [sock for sock in self.sockets if sock.shut and not sock.closed]
-        if owed or not self._rest or lingering != self._lingering:
-            self._changed, self._lingering = self.now, lingering
+        owed = [str(client) for client in self.clients if client.owed and not client.deaf]
+        if owed or not self._rest:
+            self._owed = self.now
         self._rest += 1
-        most = REST_TURNS + self.requests
-        promise(self._rest < most, f"nobody comes to rest; these wait: {owed[:5]}")
-        calm = self.options["calm"]
-        if not self.stopping and self.now > self._changed + calm:
-            promise(not (lingering and calm), "a client who was hung up on is kept")
+        promise(self._rest < REST_TURNS, "nobody comes to rest; these wait", owed[:5])
+        if not self.stopping and self.now > self._owed + self.options["calm"]:
             self.stop()
 
     def stop(self) -> None:
@@ -363,17 +340,16 @@ class World:
     def drop(self, key: str) -> None:
         """In the loop, as a deletion does: drop a key, and keep no reply for it."""
         self.step += 1
-        drops = self.model.drop(key, self.step)
+        drop = self.model.drop(key, self.step)
         dispatcher = self.server._dispatcher
         receipt = dispatcher.store.drop([key])
 
         def settled() -> None:
             self.step += 1
             dispatcher.kept_replies.forget(key)
-            for drop in drops:
-                if receipt.refusal is None:
-                    self.model.stored(drop, self.step)
-                drop.refused = receipt.refusal is not None
+            drop.refused = receipt.refusal is not None
+            if not drop.refused:
+                self.model.stored(drop, self.step)
 
         receipt.when_settled(settled)
 
