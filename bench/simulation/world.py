@@ -279,7 +279,8 @@ class World:
                 action = self._left.pop()
                 self.teller.act(action.kind)
                 if action.kind != "turn":
-                    ACTIONS[action.kind][1](self, Dice(action.number))
+                    _, do = ACTIONS[action.kind]
+                    do(self, Dice(action.number))
                     continue
                 self.selector.first = action.number
             else:
