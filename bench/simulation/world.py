@@ -40,7 +40,7 @@ from simulation.promises import TICK, Promises
 from simulation.script import ACTIONS, CROWD, OPTIONS, Script
 from simulation.telling import NOBODY, Teller
 
-REST_TURNS = 10_000  # until everybody has to be answered
+REST_TURNS = 3000  # beside one for each put, until everybody has to be answered
 HANG_SECONDS = 10.0  # of the processor's time that a run may take; most take some hundredths
 SLEEP_SECONDS = 0.25  # that pass at a time while nothing happens at all
 NOTHING_LEFT = errno.EMFILE, errno.ENOSPC  # of a system: no new clients for a while
@@ -315,7 +315,11 @@ class World:
         if owed or not self._rest:
             self._owed = self.now
         self._rest += 1
-        promise(self._rest < REST_TURNS, "nobody comes to rest; these wait", owed[:5])
+        promise(
+            self._rest < REST_TURNS + self.model.number,
+            "nobody comes to rest; these wait",
+            owed[:5],
+        )
         if not self.stopping and self.now > self._owed + self.options["calm"]:
             self.stop()
 
