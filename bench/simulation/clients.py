@@ -50,7 +50,6 @@ class Client(Socket):
         self.expected: Deque[Request] = deque()  # what is to be answered, or stored
         self.done = self.left = self.over = False  # it says no more; it is gone; it is a stranger
         self.connection: Optional[Connection] = None  # the server's, from when it is accepted
-        self.answered = 0
         self.arrived = 0  # bytes, before the server was stopped
         self.active = 0.0  # when it last sent or was sent something, in seconds
         self.seen = 0  # what had moved before, in bytes
@@ -65,7 +64,7 @@ class Client(Socket):
     @property
     def owed(self) -> bool:
         """Whether a whole request has arrived that is not answered, or it is to be hung up on."""
-        if self.over and self.answered:
+        if self.over and not self.expected:
             return not (self.left or self.shut or self._world.stopping)
         return bool(self.expected) and self.expected[0].end <= self.arrived and not self.feeds
 
@@ -202,7 +201,6 @@ class Client(Socket):
         """A request is answered."""
         world = self._world
         world.step += 1
-        self.answered += 1
         world.promises.answered[request.kind] += reply != FULL
         if request.kind == "gets":
             promise(reply.startswith("ok\n"), f"a get is answered with {reply!r:.60}")

@@ -50,7 +50,8 @@ class Disk:
         self._starts = 0
         self._database = b""  # as it was when the WAL was begun
         self._header, self._synced = b"", 0  # of that WAL, and the bytes of it that are safe
-        self.failures = 0  # since the last start
+        self.failures = 0  # since the last start, as the next ones
+        self.commits = self.synced_commits = 0  # of puts, and those that are safe
         self.careful = False  # a commit is synced
 
     @property
@@ -97,6 +98,7 @@ class Disk:
             if synced:
                 self._synced = os.fstat(file.fileno()).st_size
         if synced:
+            self.synced_commits = self.commits
             self._world.synced()
 
     def restart(self, power_cut: bool, dice: Dice) -> None:
@@ -107,7 +109,7 @@ class Disk:
         """
         before = self.path
         self._starts += 1
-        self.failures = 0
+        self.failures = self.commits = self.synced_commits = 0
         database, wal = _read(before), _read(before + "-wal")
         if not power_cut and os.path.exists(before + "-shm"):
             shutil.copyfile(before + "-shm", self.path + "-shm")
@@ -140,5 +142,9 @@ class Connection(sqlite3.Connection):
         if sql.startswith("PRAGMA synchronous"):
             self._disk.careful = sql.endswith("FULL")
         checkpoint = "wal_checkpoint" in sql
-        alone = sql.startswith(("INSERT", "REPLACE")) and not self.in_transaction
-        return self._disk.write(do, checkpoint) if checkpoint or alone or sql == "COMMIT" else do()
+        alone = sql.startswith("INSERT") and not self.in_transaction
+        if not (checkpoint or alone or sql == "COMMIT"):
+            return do()
+        done = self._disk.write(do, checkpoint)
+        self._disk.commits += alone
+        return done

@@ -177,6 +177,7 @@ MUTATIONS = [
              "False"),
     Mutation("a reply that was kept", KeptReplies, "reply", "kept.changes == series.changes",
              "True"),
+    Mutation("a reply of another series", KeptReplies, "reply", "kept.series is series", "True"),
     Mutation("late points change nothing", Series, "_put_elsewhere", "self.changes += 1"),
     Mutation("room for what was overwritten", Memory, "put_many",
              "self.room -= taken - overwritten", "self.room -= taken"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Tuple
 from metricsd import server, upkeep
 from metricsd.durable import store as durable
 from metricsd.loop import connection, listener
-from metricsd.protocol import Session, outcomes, replies, rows
+from metricsd.protocol import outcomes, replies, rows
 from simulation.clients import FULL, MOST
 from simulation.model import Gone, Request, promise
 
@@ -40,17 +40,13 @@ class Promises:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._lasted: Dict[Any, float] = {}  # what is wrong, and for how long
-        self._moved = self._synced = self._failures = 0
+        self._moved = self._failures = 0
         self.asked: Dict[str, int] = Counter()  # requests, by their kind
         self.answered: Dict[str, int] = Counter()  # of these, but not of puts without room
         self._before = world.now  # when the last turn ended
         self._swept = 0.0  # seconds that count for sweeps
         self._aged: Deque[Tuple[float, Gone]] = deque()  # what is too old, since when
         self._failed = -math.inf  # when the loop last heard that the disk had failed, in seconds
-
-    def synced(self) -> None:
-        """The disk has all that has been committed."""
-        self._synced = self._world.server._store.commits
 
     def disk_fails(self, seconds: float) -> bool:
         """Whether what was sent then may have met with a disk that had failed."""
@@ -92,10 +88,11 @@ class Promises:
         busy = bool(world.jobs) or self.disk_fails(now)
         if world.durable:
             store = world.server._store
-            if options["fsync"] == "everysec" and store.commits > self._synced:
+            safe = world.disk.synced_commits
+            if options["fsync"] == "everysec" and store.commits > safe:
                 excused = world.jobs or self.disk_fails(now - durable.SYNC_SECONDS)
                 most = math.inf if excused else UNSYNCED_SECONDS
-                yield "a sync is late, behind commits", self._synced, passed, most
+                yield "a sync is late, behind commits", safe, passed, most
             busy |= bool(store._written or store._checkpoint)  # in their order, some in a turn
         timeout = options["idle_timeout"] or math.inf
         pause = max(timeout / upkeep.IDLE_SWEEPS, upkeep.SHORTEST_IDLE_PAUSE)
@@ -153,10 +150,9 @@ class Promises:
         promise(not full or world.starts > 1, "there are more points than may be")
         longest = options["max_line_bytes"] + 1 + connection.RECEIVE_BYTES
         for one in running._connections:
-            if isinstance(one.session, Session):
-                kept = len(one.session._lines._buffer)
-                promise(kept <= longest, "more of a line is kept than may")
-                promise(len(one._outbox) <= OUTBOX_BYTES, "more waits to be sent than may")
+            kept = len(one.session._lines._buffer)
+            promise(kept <= longest, "more of a line is kept than may")
+            promise(len(one._outbox) <= OUTBOX_BYTES, "more waits to be sent than may")
         rested = world.now > world.refused + listener.PAUSE_SECONDS + TICK
         if rested and connected < options["max_connections"] and not world.stopping:
             there = {world.listening, world.feeding} <= world.selector.watched.keys()

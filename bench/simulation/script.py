@@ -29,7 +29,7 @@ OPTIONS: Dict[str, List[Any]] = {
     "STEP_ROWS": [256, 2],
     "BLOCK_POINTS": [240, 8],
     "SLOW_PUTS": [8, 2],
-    "calm": [3.0, 0.0],  # seconds without anything new, before the server stops
+    "CALM": [3.0, 0.0],  # seconds without anything new, before the server stops
 }
 
 ASKED = [1, 1, 1, 2, 5, 20]  # requests at a time

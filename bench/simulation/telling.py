@@ -78,8 +78,9 @@ def _happens(act: Happens) -> Caption:
 
 CAPTIONS[Happens] = _happens
 
-ACTS: Dict[str, Any] = {"connects": acts.Connects, "ends": acts.Ends, "leaves": acts.Leaves}
-ACTS_WITH_DATA: Dict[str, Any] = {"sends": acts.Sends, "reads": acts.Reads}
+ACTS: Dict[str, Any] = {
+    "connects": lambda client, _: acts.Connects(client), "sends": acts.Sends, "reads": acts.Reads,
+}  # fmt: skip
 
 
 class Recorded(Teller):
@@ -104,10 +105,8 @@ class Recorded(Teller):
             recording.act(Happens(kind, TOLD[kind]))  # type: ignore[arg-type]
         if kind == "connects":
             recording.clients[client] = Lanes(client, "")
-        if client in recording.clients and kind in ACTS:
-            recording.act(ACTS[kind](client))
-        elif client in recording.clients and kind in ACTS_WITH_DATA:
-            recording.act(ACTS_WITH_DATA[kind](client, data))
+        if client in recording.clients:
+            recording.act(ACTS[kind](client, data))
 
     def end(self, broken: str) -> None:
         """Make a last frame, of what has come of the run."""

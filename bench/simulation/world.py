@@ -19,17 +19,18 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
-from metricsd import upkeep
+from metricsd import durable, upkeep
 from metricsd.attachments import Attachments
 from metricsd.durable import DurableStore
 from metricsd.durable.opening import open_file
 from metricsd.loop import Connection, connection, delivery
 from metricsd.protocol.replies import pieces
 from metricsd.server import Parts, Server
-from metricsd.store import Store, archive
+from metricsd.store import archive
 from simulation.clients import MOST, START, Client, Datagrams
 from simulation.dice import Dice
 from simulation.machine import Connection as OnDisk
@@ -118,6 +119,7 @@ class World:
     def _patches(self) -> contextlib.ExitStack:
         stopwatch = itertools.count(0.0, TICK).__next__  # each look takes some time
         of_sweeps = time.time, stopwatch if self.sliced else lambda: 0.0
+        thread = functools.partial(Thread, self)
         stack = contextlib.ExitStack()
         before = signal.signal(signal.SIGVTALRM, self._on_hang)
         stack.callback(signal.signal, signal.SIGVTALRM, before)
@@ -128,6 +130,7 @@ class World:
             (os, "fsync", self.disk.fsync),
             (sqlite3, "connect", functools.partial(OnDisk, self.disk)),
             (socket, "socketpair", self._socketpair),
+            (durable, "DurableStore", functools.partial(DurableStore, make_worker=thread)),
             (delivery, "undelivered", Socket.undelivered),
             (connection, "handle", lambda sock: sock),
             (connection, "read", Socket.recv),
@@ -144,7 +147,7 @@ class World:
     def _serve(self) -> bool:
         """Start the server; return whether it has ended as it should, and not by a crash."""
         self.starts += 1
-        self.stopping = self._crashed = self._at_work = False
+        self.stopping = self._crashed = False
         self.jobs: List[Any] = []  # of the thread
         self.faults.clear()
         try:
@@ -186,11 +189,17 @@ class World:
         make_reactor, self._make_connection = parts["reactor"], parts["connection"]
         parts["reactor"] = lambda clock: make_reactor(clock, self.selector)
         parts["connection"] = self._accepted
-        parts["attachments"] = functools.partial(Machine, self)
-        names = "max_points", "max_connections", "max_line_bytes", "idle_timeout", "retention"
-        options = {name: self.options[name] for name in names}
+        inherited = {"put": [self.listening], "graphite": [self.feeding]}
+        supervisor = SimpleNamespace(
+            inherited=dict(inherited, **{"graphite-udp": [self.datagrams]}),
+            loading=lambda store: contextlib.ExitStack(),
+            stopping=lambda: None,
+        )
+        parts["attachments"] = functools.partial(Attachments, supervisor=supervisor)
+        store = f"sqlite:{self.disk.path}" if self.durable else "memory"
+        options = {name: value for name, value in self.options.items() if name.islower()}
         clocks = (lambda: self.now), (lambda: START + self.now)
-        self.server: Any = Server("192.0.2.1", 1, *clocks, Parts(**parts), **options)
+        self.server: Any = Server("192.0.2.1", 1, *clocks, Parts(**parts), store=store, **options)
 
     def _let_go(self) -> None:
         """Give back what a server that is gone has of the process."""
@@ -234,7 +243,7 @@ class World:
             lost = self.power_cut and self.options["fsync"] != "always"
             self._safe = self._synced if lost else self.step
             raise Crash
-        if self.work_in and not self._at_work:
+        if self.work_in:
             self.work_in -= 1
             if not self.work_in:
                 self.work()
@@ -248,17 +257,14 @@ class World:
     def work(self) -> None:
         """The thread does its next job."""
         if self.jobs:
-            self._at_work = True
+            self.work_in = 0
             self.jobs.pop(0)()
-            self._at_work = False
             if self._crashed:
                 raise Crash  # which the thread has caught
 
     def synced(self) -> None:
         """The disk has all that has been committed."""
         self._synced = self.step
-        with contextlib.suppress(AttributeError):  # it is just being started
-            self.promises.synced()
 
     def _on_log(self, record: logging.LogRecord) -> None:
         if record.exc_info and not self._crashed:
@@ -320,7 +326,7 @@ class World:
             "nobody comes to rest; these wait",
             owed[:5],
         )
-        if not self.stopping and self.now > self._owed + self.options["calm"]:
+        if not self.stopping and self.now > self._owed + self.options["CALM"]:
             self.stop()
 
     def stop(self) -> None:
@@ -343,36 +349,15 @@ class World:
             self.teller.act(kind, client.name, data)
 
     def drop(self, key: str) -> None:
-        """In the loop, as a deletion does: drop a key, and keep no reply for it."""
+        """In the loop, as a deletion does: drop a key."""
         self.step += 1
         drop = self.model.drop(key, self.step)
-        dispatcher = self.server._dispatcher
-        receipt = dispatcher.store.drop([key])
+        receipt = self.server._dispatcher.store.drop([key])
 
         def settled() -> None:
             self.step += 1
-            dispatcher.kept_replies.forget(key)
             drop.refused = receipt.refusal is not None
             if not drop.refused:
                 self.model.stored(drop, self.step)
 
         receipt.when_settled(settled)
-
-
-class Machine(Attachments):
-    """What a server is attached to: sockets that are handed on to it, and the simulated disk."""
-
-    def __init__(self, world: World, *others: Any) -> None:
-        super().__init__(*others)
-        self._world = world
-        self._inherited = {"put": [world.listening], "graphite": [world.feeding]}
-        self._inherited["graphite-udp"] = [world.datagrams]
-
-    def open_store(self) -> Store:
-        """A file with a simulated thread, or memory."""
-        world, reactor = self._world, self._reactor
-        if not world.durable:
-            return super().open_store()
-        path, fsync, points = world.disk.path, world.options["fsync"], self._options.max_points
-        make_thread = functools.partial(Thread, world)
-        return DurableStore(path, reactor, fsync, False, points, make_thread)
