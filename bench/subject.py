@@ -133,9 +133,17 @@ class Subject:
 
     def cpu_share(self, seconds: float) -> float:
         """The part of one core that it takes during the next so many seconds."""
-        before = self._cpu()
+        before, started = self._cpu(), time.monotonic()
         time.sleep(seconds)
-        return (self._cpu() - before) / seconds
+        return (self._cpu() - before) / (time.monotonic() - started)
+
+    def kept_waiting(self) -> float:
+        """Seconds so far in which it could have run, but others did (Linux); 0 if none counts."""
+        try:
+            with open(f"/proc/{self.pid}/schedstat") as file:
+                return int(file.read().split()[1]) / 1e9
+        except FileNotFoundError:
+            return 0.0
 
     def sleeps(self) -> bool:
         """Whether it waits for something to happen, and not for the processor."""
