@@ -438,18 +438,24 @@ const lookAtPhone = (phone, found) => {
   });
   found.clients = phone.document.querySelectorAll(".row.here").length;
 };
-window.onload = () => {
-  lookAtLaptop(window.frames.laptop, window.frames.laptop.document.body.dataset);
-  lookAtPhone(window.frames.phone, window.frames.phone.document.body.dataset);
-};
-setTimeout(() => {
+let looks = 0;
+const tellAtTheEnd = () => {
+  if (!window.frames.controls.document.body.dataset.seen && ++looks < 30) {
+    setTimeout(tellAtTheEnd, 1000);
+    return;
+  }
   for (const name of ["step", "marked", "controls", "laptop", "phone"]) {
     const told = document.createElement("pre");
     told.id = name;
     told.textContent = window.frames[name].document.documentElement.outerHTML;
     document.body.append(told);
   }
-}, 15000);
+};
+window.onload = () => {
+  lookAtLaptop(window.frames.laptop, window.frames.laptop.document.body.dataset);
+  lookAtPhone(window.frames.phone, window.frames.phone.document.body.dataset);
+  tellAtTheEnd();
+};
 </script></body>
 """
 
@@ -479,7 +485,7 @@ def _browser(
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
+        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=60000", "--dump-dom",
         "--allow-file-access-from-files",
     ]  # fmt: skip
     command = [browser, *options, (folder / "windows.html").as_uri()]
