@@ -4,6 +4,7 @@ Owns which option needs which part, and imports it only then. Does not know how 
 work, nor when the server begins and ends.
 """
 
+import functools
 import logging
 from typing import (
     Any,
@@ -221,7 +222,8 @@ class Attachments:
         """Where Graphite's lines come in, in streams and in datagrams."""
         from metricsd.graphite import DatagramFeed, Feed, Intake
 
-        intake = Intake(store, self._wall_clock)
+        wake = functools.partial(self._reactor.call_later, 0.0, lambda: None)
+        intake = Intake(store, self._wall_clock, wake)
         self.counters.add(intake=intake)
         # Before the store's own work of a turn, as with the block of puts.
         self._reactor.once_a_turn.insert(0, intake.run)

@@ -15,7 +15,7 @@ NOW = 1700000000
 
 
 def new_intake(store: Memory) -> Intake:
-    return Intake(store, lambda: NOW + 0.9)
+    return Intake(store, lambda: NOW + 0.9, lambda: None)
 
 
 def fed(data: bytes, store: Optional[Memory] = None) -> Tuple[Intake, Memory]:
@@ -288,7 +288,6 @@ def test_a_feed_is_idle_between_lines() -> None:
 
 
 def test_a_feed_is_not_idle_while_its_lines_are_left() -> None:
-    """If it were closed then, nobody would go on with them."""
     intake = new_intake(Memory())
     feed = Feed(intake)
     feed.receive(b"bad\na 1 5\n")
@@ -383,7 +382,7 @@ def test_a_step_is_bounded() -> None:
 def test_lines_wait_for_those_that_are_left() -> None:
     store = Memory()
     intake = new_intake(store)
-    intake.add(b"a 1 5\nbad\n")
+    intake.add(b"bad\n" * 1000 + b"a 1 5\n")
     intake.run()
     intake.add(b"a 2 5\n")
     intake.run()
@@ -406,7 +405,7 @@ def test_a_store_that_takes_some_at_a_time() -> None:
 def test_now_is_when_the_lines_came() -> None:
     times = iter([100.0, 200.0])
     store = Memory()
-    intake = Intake(store, lambda: next(times))
+    intake = Intake(store, lambda: next(times), lambda: None)
     intake.add(b"a 1\na 1 5\nb 1\n")
     intake.run()
     intake.add(b"c 1 N\n")
@@ -417,7 +416,7 @@ def test_now_is_when_the_lines_came() -> None:
 
 def test_receipts_are_counted_when_they_are_settled() -> None:
     store = LateStore(one_for_all=False)
-    intake = Intake(store, lambda: NOW)
+    intake = Intake(store, lambda: NOW, lambda: None)
     for lines in (b"a 1 1\n", b"a 2 2\na 3 3\n", b"a 4 4\n"):
         intake.add(lines)
         intake.run()
@@ -432,7 +431,7 @@ def test_receipts_are_counted_when_they_are_settled() -> None:
 
 def test_a_sender_waits_while_too_much_is_not_safe() -> None:
     store = LateStore()
-    intake = Intake(store, lambda: NOW)
+    intake = Intake(store, lambda: NOW, lambda: None)
     feed = Feed(intake)
     lines = b"".join(b"some.key.%d 1 %d\n" % (number, number) for number in range(500))
     fed_bytes = 0
@@ -452,12 +451,12 @@ def test_a_sender_waits_while_too_much_is_not_safe() -> None:
 
 def test_who_waits_is_called_when_there_is_room_again() -> None:
     store = LateStore(one_for_all=False)
-    intake = Intake(store, lambda: NOW)
+    intake = Intake(store, lambda: NOW, lambda: None)
     while len(store.open) < 400:
         intake.add(b"a" * 10000 + b" 1 5\n")
         intake.run()
     called: List[int] = []
-    intake.when_not_full(lambda: called.append(len(store.open)))
+    intake.when_free(lambda: called.append(len(store.open)))
     while store.open:
         store.settle()
     assert called == [2**21 // 10005]
@@ -465,7 +464,7 @@ def test_who_waits_is_called_when_there_is_room_again() -> None:
 
 def test_points_of_one_receipt_are_counted_together() -> None:
     store = LateStore()
-    intake = Intake(store, lambda: NOW)
+    intake = Intake(store, lambda: NOW, lambda: None)
     intake.add(b"a 1 5\n" * 100 + b"bad\n")
     finish(intake)
     assert len(intake._open) == 1
@@ -475,7 +474,7 @@ def test_points_of_one_receipt_are_counted_together() -> None:
 
 def test_what_is_left_waits_as_well() -> None:
     store = LateStore()
-    intake = Intake(store, lambda: NOW)
+    intake = Intake(store, lambda: NOW, lambda: None)
     for number in range(200):
         key = b"%03d" % number + b"x" * 997
         intake.add(b"bad\n" + b"".join(b"%s 1 %d\n" % (key, n) for n in range(1, 17)))

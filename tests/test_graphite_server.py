@@ -54,6 +54,21 @@ def test_what_comes_over_tcp_can_be_got(fed: Server) -> None:
     assert wait_for(fed, "a.b", 3) == "a.b 1.0 5\na.b 2.0 6\na.b 3.0 1700000000\n"
 
 
+def test_lines_of_a_sender_who_has_reset_go_on_by_themselves() -> None:
+    """Those that take long, as there are bad ones among them, and nobody else sends any."""
+    with Server("127.0.0.1", 0, graphite=0) as server:
+        with Conversation(graphite(server)) as sender:
+            sender.socket.sendall(b"bad\n" * 1000 + b"a 1 5\n")
+            intake = server.attachments.counters._parts["intake"]
+            while not intake.unfinished:
+                server.turn(SECONDS)
+            sender.reset()
+        while intake.unfinished:
+            assert server._reactor._timers, "nobody would go on with them"
+            server.turn(SECONDS)
+        assert (intake.points, intake.bad_lines) == (1, 1000)
+
+
 def test_what_comes_over_udp_can_be_got(fed: Server) -> None:
     """As Proxmox sends it: lines in datagrams, the last one with a line feed or without."""
     send_datagrams(graphite(fed), b"a.b 1 5\na.b 2 6\n", b"a.b 3", b"bad", b"a.c 1 1\n")

@@ -20,7 +20,7 @@ from metricsd.durable.reading import Reader
 from metricsd.durable.store import DurableStore
 from metricsd.durable.wal import Wal
 from metricsd.graphite import DatagramFeed, Intake
-from metricsd.loop import Connection, Listener, Reactor, Watch, Worker
+from metricsd.loop import Connection, Datagrams, Listener, Reactor, Watch, Worker
 from metricsd.loop.delivery import Delivery
 from metricsd.loop.timers import Timers
 from metricsd.loop.waker import Waker
@@ -154,7 +154,10 @@ MUTATIONS = [
     Mutation("one sync and no more", DurableStore, "_on_sync", "self._sync_due = False"),
     Mutation("a failed checkpoint that forgets", store, "checkpoint",
              "saved.changed = changed"),
-    Mutation("lines dropped behind a bad one", Intake, "run", "self._blocks.append((block, now))"),
+    Mutation("lines dropped behind a bad one", Intake, "_run_gathered",
+             "self._blocks.append((block, now))"),
+    Mutation("lines left that nobody goes on with", Intake, "_look_further", "self._wake()"),
+    Mutation("datagrams that nobody reads", Datagrams, "answer", "self.resume()"),
     Mutation("a datagram without its end", DatagramFeed, "receive", 'else data + b"\\n"',
              "else data"),
     # Those of a third look, each of another kind.

@@ -154,9 +154,12 @@ class Promises:
             promise(kept <= longest, "more of a line is kept than may")
             promise(len(one._outbox) <= OUTBOX_BYTES, "more waits to be sent than may")
         rested = world.now > world.refused + listener.PAUSE_SECONDS + TICK
-        if rested and connected < options["max_connections"] and not world.stopping:
-            there = {world.listening, world.feeding} <= world.selector.watched.keys()
-            promise(there, "nobody listens for new clients")
+        if rested and not world.stopping:
+            datagrams = running._listeners["graphite-udp"]
+            expected = set() if datagrams._sessions else {world.datagrams}
+            if connected < options["max_connections"]:
+                expected |= {world.listening, world.feeding}
+            promise(expected <= world.selector.watched.keys(), "nobody listens for more")
         for kind, asked in self.asked.items():
             count = getattr(running._dispatcher.counts, kind)
             promise(self.answered[kind] <= count <= asked, f"{kind} are not counted, or twice")
@@ -178,11 +181,16 @@ class Promises:
     def _intake(self) -> Any:
         return self._world.server.attachments.counters._parts["intake"]
 
+    @property
+    def _lines_pend(self) -> bool:
+        """Whether lines have been received that are not stored yet."""
+        datagrams = self._world.server._listeners["graphite-udp"]
+        return bool(self._intake.unfinished or self._intake._open or datagrams._sessions)
+
     def _note_lines(self, ended: bool) -> None:
         """Lines that have been stored are seen by every get from now on; at the end, all are."""
         world, intake = self._world, self._intake
-        datagrams = world.server._listeners["graphite-udp"]
-        pending = intake.unfinished or intake._open or datagrams._sessions
+        pending = self._lines_pend
         if intake.refused_full or intake.refused_failed:
             return
         for client in world.clients:
@@ -197,6 +205,7 @@ class Promises:
         if seconds > SLEEP_SECONDS and not self._world.jobs:
             for client in self._world.clients:
                 promise(not client.is_stuck, "the loop sleeps, and somebody is owed", client)
+            promise(not self._lines_pend, "the loop sleeps, and lines are not stored")
 
     def end(self) -> None:
         """The server has ended: all who were owed an answer have it, and nothing is left open."""

@@ -13,8 +13,8 @@ from metricsd.protocol import FOREIGN_START, MAX_LINE_BYTES, LineBuffer, is_fore
 class Feed:
     """A session for a sender of lines.
 
-    It is ``unfinished`` and ``waiting`` as long as the intake is: what takes long or is not safe
-    yet slows down all who have sent something, by TCP.
+    It is ``waiting`` as long as the intake is busy: what takes long or is not safe yet slows down
+    all who have sent something, by TCP.
     """
 
     __slots__ = ("_first_line", "_intake", "_lines", "_max_line_bytes", "over")
@@ -29,22 +29,22 @@ class Feed:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the intake has more to do."""
-        return self._intake.unfinished
+        """Nothing is: the intake goes on by itself."""
+        return False
 
     @property
     def waiting(self) -> bool:
-        """Whether the intake takes no more until the store has settled receipts."""
-        return self._intake.full
+        """Whether the intake takes no more for now."""
+        return self._intake.busy
 
     @property
     def quiet(self) -> bool:
-        """Whether it is none of these, nor over."""
-        return not (self.over or self.unfinished or self.waiting)
+        """Whether it is not waiting, nor over."""
+        return not (self.over or self.waiting)
 
     @property
     def idle(self) -> bool:
-        """Whether no line has begun, and none is left that only somebody who stays goes on with."""
+        """Whether no line has begun, and none is left."""
         return not (self._lines.inside_line or self._intake.unfinished)
 
     def receive(self, data: bytes, more_waiting: bool = False) -> None:
@@ -68,12 +68,11 @@ class Feed:
             block = lines.take()
 
     def go_on(self) -> None:
-        """Let the intake do a little of what is left."""
-        self._intake.go_on()
+        """Nothing: the intake goes on by itself."""
 
     def when_answered(self, callback: Callable[[], None]) -> None:
         """While ``waiting``: call back once, when the intake takes more."""
-        self._intake.when_not_full(callback)
+        self._intake.when_free(callback)
 
     def replies(self) -> bytes:
         """Nothing: some senders close when anything comes back, and others never read it."""
@@ -115,6 +114,11 @@ class DatagramFeed(Feed):
     def unfinished(self) -> bool:
         """Whether lines have come that the intake does not have, or it has more to do."""
         return not self._lines.empty or self._intake.unfinished
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the intake has to wait itself."""
+        return self._intake.full
 
     def receive(self, data: bytes, more_waiting: bool = False) -> None:
         """Take a datagram, whose last line may lack its line feed."""

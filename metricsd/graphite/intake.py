@@ -44,11 +44,16 @@ class Intake:
     """What all senders of a server share: they ``add`` lines, and once a turn it does ``run``.
 
     Nobody is told what has come of a line, so all lines are one stream. What takes long is left for
-    later turns, in its order: while ``unfinished``, ``go_on`` does a little of it.
+    later turns, in its order, also if who has sent it is gone by then.
     """
 
-    def __init__(self, store: Store, wall_clock: Callable[[], float]) -> None:
-        """Take the store, and a function that tells the time, in seconds since the epoch."""
+    def __init__(
+        self, store: Store, wall_clock: Callable[[], float], wake: Callable[[], object]
+    ) -> None:
+        """Take the store, a function that tells the time, in seconds since the epoch, and another.
+
+        ``wake`` sees to it that the next turn follows at once.
+        """
         self.points = 0  # stored so far
         self.bytes_in = 0  # that senders have sent
         self.bad_lines = self.not_finite = self.strangers = 0  # dropped so far, by the reason
@@ -56,6 +61,7 @@ class Intake:
         self.refused_failed = 0  # and those that it could not keep
         self._store = store
         self._wall_clock = wall_clock
+        self._wake = wake
         self._gathered: List[bytes] = []  # whole lines, of this turn
         self._gathered_bytes = 0
         self._left: Optional[Iterator[Optional[Point]]] = None  # of a block that goes in slowly
@@ -76,24 +82,35 @@ class Intake:
 
     @property
     def full(self) -> bool:
-        """Whether nothing should be added, until receipts are settled."""
+        """Whether there is nothing to be done until receipts are settled."""
         return self._open_bytes > MAX_OPEN_BYTES
 
-    def when_not_full(self, callback: Callable[[], None]) -> None:
-        """While ``full``: call back once, when it is no more."""
+    @property
+    def busy(self) -> bool:
+        """Whether nothing should be added now."""
+        return self.full or self._behind
+
+    def when_free(self, callback: Callable[[], None]) -> None:
+        """While ``busy``: call back once, when it is no more."""
         self._waiters.append(callback)
 
     def add(self, lines: bytes) -> None:
         """Take whole lines: at most BLOCK_BYTES of them, or one that is longer."""
-        if self._gathered_bytes + len(lines) > BLOCK_BYTES:
-            self.run()
+        if self._gathered and self._gathered_bytes + len(lines) > BLOCK_BYTES:
+            self._run_gathered()
         self._gathered.append(lines)
         self._gathered_bytes += len(lines)
 
     def run(self) -> None:
+        """Once a turn: do some of what is left, and store what has been gathered."""
+        if self._behind:
+            self.go_on()
+        if self._gathered:
+            self._run_gathered()
+        self._look_further()
+
+    def _run_gathered(self) -> None:
         """Store what has been gathered, as one block."""
-        if not self._gathered:
-            return
         block = b"".join(self._gathered)
         self._gathered.clear()
         self._gathered_bytes = 0
@@ -103,9 +120,19 @@ class Intake:
         else:
             self._begin(block, now)
 
+    def _look_further(self) -> None:
+        """There is more to do in the next turn; or those who wait for that may go on."""
+        if self._behind and not self.full:
+            self._wake()
+        elif self._waiters and not self.busy:
+            waiters, self._waiters = self._waiters, []
+            for callback in waiters:
+                callback()
+
     def go_on(self) -> None:
         """Do some of what is left, unless the store has enough to do."""
-        self.run()
+        if self._gathered:
+            self._run_gathered()
         if self.full:
             return
         steps, slow_end = LINES_A_STEP, self._store.slow_puts + SLOW_PUTS_A_STEP
@@ -189,7 +216,4 @@ class Intake:
                 self.points += pending.points
             else:
                 self.refused_failed += pending.points
-        if not self.full:
-            waiters, self._waiters = self._waiters, []
-            for callback in waiters:
-                callback()
+        self._look_further()
