@@ -5,7 +5,7 @@ Owns the bounds. Looks into the server, where a bound can't be seen from outside
 
 import math
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Set, Tuple
 
 from metricsd import server, upkeep
 from metricsd.durable import store as durable
@@ -156,7 +156,7 @@ class Promises:
         rested = world.now > world.refused + listener.PAUSE_SECONDS + TICK
         if rested and not world.stopping:
             datagrams = running._listeners["graphite-udp"]
-            expected = set() if datagrams._sessions else {world.datagrams}
+            expected: Set[Any] = set() if datagrams._sessions else {world.datagrams}
             if connected < options["max_connections"]:
                 expected |= {world.listening, world.feeding}
             promise(expected <= world.selector.watched.keys(), "nobody listens for more")
