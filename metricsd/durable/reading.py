@@ -6,6 +6,7 @@ no file.
 
 import sqlite3
 import sys
+from collections import deque
 from functools import partial
 from itertools import chain
 from operator import itemgetter
@@ -109,21 +110,17 @@ class Reader:
             else:
                 keys, values, timestamps = puts_of(row)
                 if oldest > MIN_TIMESTAMP and self._can_tell(oldest, keys, timestamps):
-                    self._drop_before(oldest)
+                    deque(self.memory.drop_before(oldest), 0)
                     oldest = MIN_TIMESTAMP
                 put_all(self.memory, keys, values, timestamps)
                 self.saved.changed.update(dict.fromkeys(keys))
-        self._drop_before(oldest)
+        deque(self.memory.drop_before(oldest), 0)  # all of its steps
 
     def _can_tell(self, oldest: int, keys: List[str], timestamps: List[int]) -> bool:
         """Whether some of these points are older, or all of a series, which would begin anew."""
         found = map(self.memory.find, dict.fromkeys(keys))
         newest = (series.newest for series in found if series is not None)
         return any(timestamp < oldest for timestamp in chain(timestamps, newest))
-
-    def _drop_before(self, oldest: int) -> None:
-        for _ in self.memory.drop_before(oldest):
-            pass
 
     def _rows(self, table: str) -> Iterator[Row]:
         """Yield the rows of a table that are whole, also behind a broken page; ids ascend."""

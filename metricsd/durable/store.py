@@ -146,7 +146,6 @@ class DurableStore(Mirror):
 
     def drop(self, keys: List[str]) -> Receipt:
         """Drop these keys with all their points, after what was put before."""
-        self._new = None
         return self._gather(Chunk(dropped=keys)).receipt
 
     def close(self) -> None:
