@@ -2,7 +2,7 @@
 
 import logging
 import random
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
@@ -116,7 +116,8 @@ def test_what_is_lost_is_told(original: Original, tmp_path: Path, caplog: Any) -
 def test_rows_behind_a_broken_page_of_an_old_log(tmp_path: Path) -> None:
     path, first, count = tmp_path / "points.db", 10**7 + 1, 400
     path.touch()
-    with closing(Database(str(path), Saved(About("always", logged=first - 1)))) as database:
+    saved = Saved(About("always", logged=first - 1))
+    with closing(Database(str(path), saved, ExitStack())) as database:
         database.saved.last_logged = first - 1
         for number in range(first, first + count):
             chunk = Chunk()

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Tuple
 from urllib.parse import quote
 
 from metricsd.durable.checkpoint import Saved, Step
@@ -45,9 +45,7 @@ def connect(path: str, parameters: str) -> sqlite3.Connection:
 class Database:
     """A file that is whole. What raises leaves it as it was, and may be tried again."""
 
-    def __init__(
-        self, path: str, saved: Saved, held: Optional[contextlib.ExitStack] = None
-    ) -> None:
+    def __init__(self, path: str, saved: Saved, held: contextlib.ExitStack) -> None:
         """Open it for writing, with an empty WAL; it may be empty. Raises OSError, sqlite3.Error.
 
         ``held`` has what else is to be given back when it is closed, last of all.
@@ -56,7 +54,7 @@ class Database:
         self.saved = saved  # what is in it
         self.bytes = 0  # of it and its WAL, when something was last written
         self._suspect = False  # whether something may be in the WAL that was not committed
-        with held or contextlib.ExitStack() as held:
+        with held:
             self._connection = held.enter_context(contextlib.closing(connect(path, "mode=rw")))
             for statement in (
                 f"PRAGMA page_size = {PAGE_BYTES}",  # of a file that is empty

@@ -65,7 +65,7 @@ def new_file(path: str, fsync: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="metricsd-", dir=folder) as scratch:
         new = os.path.join(scratch, "new")
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        Database(new, Saved(About(fsync))).close()
+        Database(new, Saved(About(fsync)), contextlib.ExitStack()).close()
         yield new
     names = os.open(folder, os.O_RDONLY)
     try:

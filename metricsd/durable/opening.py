@@ -17,7 +17,7 @@ from metricsd.durable.checkpoint import Saved, checkpoint
 from metricsd.durable.database import PAGE_BYTES, Database, connect
 from metricsd.durable.files import link, lock, new_file, set_aside, told
 from metricsd.durable.reading import UNREADABLE, Reader
-from metricsd.durable.tables import About, Damage, FileError
+from metricsd.durable.tables import About, FileError
 from metricsd.durable.wal import WITH_WAL, WITHOUT_WAL, Wal
 
 logger = logging.getLogger("metricsd")
@@ -26,6 +26,9 @@ LEFT_ALONE = "its WAL is there without it; bring the file back, or move the WAL 
 DAMAGED = "put a backup in its place, or start with --salvage to load what is whole"
 EMPTY = "it is empty, as it never is by itself; put a backup in its place, or remove it"
 NOTHING = "nothing in it can be read; put a backup in its place, or move it away"
+
+# Of what is said of damage, at most: SQLite may quote a whole table.
+DAMAGE_LENGTH = 200
 
 # Where the first page, which is the same in every file but for this, has the number of pages, in 4
 # bytes. If that is 0, SQLite looks at the size of the file.
@@ -42,10 +45,11 @@ def open_file(path: str, fsync: str, salvaging: bool) -> Tuple[Database, Reader]
         wal = Wal(path)
         try:
             reader = _read(path, wal, salvaging)
-        except Damage as error:
+        except UNREADABLE as error:
+            damage = " ".join(str(wal.damage or error).split())[:DAMAGE_LENGTH]
             if not salvaging:
-                raise FileError(f"it is damaged: {error}; {DAMAGED}") from error
-            logger.warning("%s is damaged: %s", path, error)
+                raise FileError(f"it is damaged: {damage}; {DAMAGED}") from error
+            logger.warning("%s is damaged: %s", path, damage)
             _salvage(path, wal, fsync)
         else:
             reader.saved.about = reader.saved.about._replace(fsync=fsync)
@@ -62,22 +66,19 @@ def _create(path: str, fsync: str) -> None:
 
 
 def _read(path: str, wal: Wal, salvaging: bool) -> Reader:
-    """Load a file that is whole. Raises Damage, FileError, OSError."""
+    """Load a file that is whole. Raises UNREADABLE for damage; FileError, OSError."""
     if not wal.size and not os.path.getsize(path):
         raise FileError(EMPTY)
-    try:
-        if wal.versions not in (WITHOUT_WAL, WITH_WAL):  # SQLite would read it, but not write
-            raise Damage("its header")
-        with _reading(path, wal.known and bool(wal.frames)) as connection:
-            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if said != b"ok":  # how its pages hang together, also those that nobody reads
-                raise Damage(said.decode("utf-8", "replace"))
-            reader = Reader(connection)
-        careful = salvaging or reader.saved.about.fsync == "always"
-        if reader.losses or (wal.damage and careful):
-            raise Damage(reader.losses[0] if reader.losses else wal.damage)
-    except (Damage, *UNREADABLE) as error:
-        raise Damage(wal.damage or error) from error
+    if wal.versions not in (WITHOUT_WAL, WITH_WAL):  # SQLite would read it, but not write
+        raise sqlite3.DatabaseError("its header")
+    with _reading(path, wal.known and bool(wal.frames)) as connection:
+        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if said != b"ok":  # how its pages hang together, also those that nobody reads
+            raise sqlite3.DatabaseError(said.decode("utf-8", "replace"))
+        reader = Reader(connection)
+    careful = salvaging or reader.saved.about.fsync == "always"
+    if reader.losses or (wal.damage and careful):
+        raise sqlite3.DatabaseError(*reader.losses[:1])
     if wal.damage:  # which the other policies allow, when the power fails
         aside = set_aside(path, shutil.copy)
         logger.warning("%s: %s: the last puts are left out; see %s", path, wal.damage, aside)
@@ -118,7 +119,7 @@ def _salvage(path: str, wal: Wal, fsync: str) -> None:
         if not reader.memory.points:
             raise FileError(NOTHING)
         saved.changed = {key: None for key, _ in reader.memory.items()}
-        with contextlib.closing(Database(new, saved)) as database:
+        with contextlib.closing(Database(new, saved, contextlib.ExitStack())) as database:
             for work in checkpoint(saved, reader.memory, database.save, 0):
                 if callable(work):
                     work()

@@ -73,23 +73,22 @@ class Reader:
                 rows.sort(key=itemgetter(2))
                 ids, sealed, firsts = ([row[column] for row in rows] for column in (0, 3, 2))
                 all_of_it = SavedSeries(sealed, firsts, sealed_to, unseal(rest))
-                found = len(self.memory.load(key, number, all_of_it))
+                self.memory.load(key, number, all_of_it)
                 self.saved.kept[key] = Kept(number, list(zip(sealed, firsts)), ids)
             else:
-                found = self._put_blocks(key, rows, rest)
+                self._put_blocks(key, rows, rest)
+            found = len(self.memory.find(key) or ())
             if (len(rows), found) != (count, points):
                 self.losses.append(f"{points - found} points of {key}")
         for name, rows in blocks.items():
             self._put_blocks(name.decode(), rows, b"")
             self.losses.append(f"the newest points of {name.decode()}")
 
-    def _put_blocks(self, key: str, rows: List[Row], rest: bytes) -> int:
-        """Put points one by one, as blocks may overlap, and newer ones win; return the number."""
+    def _put_blocks(self, key: str, rows: List[Row], rest: bytes) -> None:
+        """Put points one by one, as blocks may overlap, and newer ones win."""
         for sealed in (*(row[3] for row in rows), rest):
             timestamps, values = unseal(sealed)
             put_all(self.memory, [key] * len(values), values.tolist(), timestamps.tolist())
-        series = self.memory.find(key)
-        return 0 if series is None else len(series)
 
     def _run_log(self) -> None:
         """Do again what the log says, in its order; also what is in series and blocks already.

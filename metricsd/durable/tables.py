@@ -71,13 +71,6 @@ class FileError(OpenError):
     """A file can't be used; the message is one line that says why and what to do."""
 
 
-class Damage(Exception):
-    """A file is not whole; the message, one line, says where."""
-
-    def __init__(self, where: object) -> None:
-        super().__init__(" ".join(str(where).split())[:200])  # SQLite may quote a whole table
-
-
 class Chunk:
     """Some puts, or a deletion: a row of the log and a commit; and the receipt of it."""
 
