@@ -77,6 +77,21 @@ sys.argv[1:] = ["--instructions"]
 sys.exit(stages.main())
 """
 
+MEMORY = """
+import sys
+import memory
+sys.argv[1:] = ["--only", "metricsd", "--series", "20", "--points", "50"]
+sys.exit(memory.main())
+"""
+
+STAGES = """
+import sys
+import stages
+stages.TURNS, stages.CONNECTIONS = 3, 5
+del sys.argv[1:]
+sys.exit(stages.main())
+"""
+
 # A stand-in, as valgrind takes a minute: every other run counts more.
 VALGRIND = """#!/bin/sh
 runs=$(dirname $0)/runs
@@ -105,6 +120,7 @@ def _in_small(tmp_path_factory: Any) -> Iterator[Dict[str, Beside]]:
     """Long ones, which run beside the other tests: what they measure is not looked at."""
     programs = {
         "comparison": COMPARISON, "durability": DURABILITY, "instructions": INSTRUCTIONS,
+        "memory": MEMORY, "stages": STAGES,
     }  # fmt: skip
     folders = {name: tmp_path_factory.mktemp(name) for name in programs}
     valgrind = folders["instructions"] / "valgrind"
@@ -357,26 +373,11 @@ def test_a_busy_machine_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(said) == 1
 
 
-def test_memory_by_itself() -> None:
-    command = [sys.executable, "memory.py", "--only", "metricsd", "--series", "20"]
-    said = subprocess.check_output([*command, "--points", "50"], cwd=str(BENCH)).decode()
-    assert len(re.findall(r"^\| [a-z ]+ \| [\d.]+ \|$", said, re.MULTILINE)) == 3
-
-
 @pytest.mark.parametrize("options", [["--series", "0"], ["--only", "nobody"]])
 def test_memory_of_nothing_is_refused(options: List[str]) -> None:
     code, said = run("memory", *options)
     assert code == 2
     assert "Traceback" not in said
-
-
-def test_the_stages_of_a_put_in_small() -> None:
-    program = "import stages; stages.TURNS = 3; stages.CONNECTIONS = 5; stages.main()"
-    said = subprocess.check_output(
-        [sys.executable, "-c", program], cwd=str(BENCH), timeout=20
-    ).decode()
-    assert len(re.findall(r"^\| [\w, ]+ (?:\| -?\d+\.\d\d ){3}\|$", said, re.MULTILINE)) == 6
-    assert re.search(r"^\| \*\*all\*\* (?:\| \*\*\d+\.\d\d\*\* ){3}\|$", said, re.MULTILINE)
 
 
 def test_without_valgrind_there_is_a_line(
@@ -447,3 +448,16 @@ def test_what_durability_costs_in_small(in_small: Dict[str, Beside]) -> None:
 def test_instructions_are_the_difference_of_two_runs(in_small: Dict[str, Beside]) -> None:
     said, _ = in_small["instructions"].outcome()
     assert said.count(" | 17 |\n") == said.count("client") == 4
+
+
+@pytest.mark.waits
+def test_memory_by_itself(in_small: Dict[str, Beside]) -> None:
+    said, _ = in_small["memory"].outcome()
+    assert len(re.findall(r"^\| [a-z ]+ \| [\d.]+ \|$", said, re.MULTILINE)) == 3
+
+
+@pytest.mark.waits
+def test_the_stages_of_a_put_in_small(in_small: Dict[str, Beside]) -> None:
+    said, _ = in_small["stages"].outcome()
+    assert len(re.findall(r"^\| [\w, ]+ (?:\| -?\d+\.\d\d ){3}\|$", said, re.MULTILINE)) == 6
+    assert re.search(r"^\| \*\*all\*\* (?:\| \*\*\d+\.\d\d\*\* ){3}\|$", said, re.MULTILINE)
