@@ -21,10 +21,15 @@ def without(function: Callable[..., Any], protection: str, instead: str = "pass"
     source = textwrap.dedent(inspect.getsource(function))
     if source.count(protection) != 1:
         raise ValueError(f"{protection!r} is not once in {function.__qualname__}")
-    code = compile(source.replace(protection, instead), f"<without {protection}>", "exec")
+    plain = inspect.unwrap(function)
+    cells: Dict[str, Any] = dict(zip(plain.__code__.co_freevars, plain.__closure__ or ()))
+    owner = cells["__class__"].cell_contents if "__class__" in cells else None
+    changed = textwrap.indent(source.replace(protection, instead), "    ")
+    # Of super() the compiler asks in which class it stands; that is what it is told here.
+    text = f"def made_for(__class__):\n{changed}\n    return {function.__name__}"
     found: Dict[str, Any] = {}
-    exec(code, inspect.unwrap(function).__globals__, found)
-    return found[function.__name__]
+    exec(compile(text, f"<without {protection}>", "exec"), plain.__globals__, found)
+    return found["made_for"](owner)
 
 
 def say(title: str, *lines: str) -> None:

@@ -32,7 +32,7 @@ BAD_LINES = [
 STRANGE = b"POST /metrics HTTP/1.1"  # ends a session that begins with it
 MORE = b"\nput cpu 1 1" * 2000  # which follows it, and is not run
 
-FULL = "error\nstore is full\n"
+FULL, FAILED = "error\nstore is full\n", "error\nnot stored\n"
 EARLY = "the server closes a connection without a reason"
 
 
@@ -55,7 +55,8 @@ class Client(Socket):
         self.seen = 0  # what had moved before, in bytes
         self._room = dice.pick(ROOMS)
         self.outbox = bytearray()  # that is to be sent
-        self._asked = self._pushed = 0  # bytes
+        self._asked = 0  # requests
+        self.pushed = 0  # bytes
         self._received = bytearray()
 
     def __str__(self) -> str:
@@ -73,11 +74,6 @@ class Client(Socket):
         """Whether it is owed something, and there is nothing that it could read."""
         return bool(self.owed and self.connection and not (self.closed or self.outbound))
 
-    @property
-    def taken(self) -> int:
-        """Bytes that the server has received, and not to drop them at its end."""
-        return min(self._pushed - len(self.inbound), self.arrived)
-
     def ask(self, dice: Dice, count: int) -> None:
         """Ask so much more, unless it has asked much already, and send some of it.
 
@@ -88,7 +84,7 @@ class Client(Socket):
         for _ in range(min(count, FEW) if self.feeds else count):
             if not (self.done or self.over):
                 self.outbox += self._line(dice, count == BULK_PUTS) + b"\n"
-                self.expected[-1].end = self._pushed + len(self.outbox)
+                self.expected[-1].end = self.pushed + len(self.outbox)
         self.push(MOST if self.eager else dice.pick([0, 3, 50, MOST]))
 
     def _line(self, dice: Dice, bulk: bool) -> bytes:
@@ -128,7 +124,9 @@ class Client(Socket):
     def push(self, most: int) -> None:
         """Send some of what is asked, as far as the kernel takes it."""
         world = self._world
-        if self.outbox and self.closed and not world.options["idle_timeout"]:
+        if not self.outbox:
+            return
+        if self.closed and not world.options["idle_timeout"]:
             self.outbound.clear()  # TCP resets; who was idle has had its replies long since
         size = min(most, self._room - len(self.inbound), len(self.outbox))
         if self.closed or self.left or size <= 0:
@@ -136,10 +134,10 @@ class Client(Socket):
         data = bytes(self.outbox[:size])
         del self.outbox[:size]
         self._arrive(data)
-        self._pushed += size
+        self.pushed += size
         self.active = world.now
         if not world.stopping:
-            self.arrived = self._pushed
+            self.arrived = self.pushed
 
     def _arrive(self, data: bytes) -> None:
         self.inbound += data
@@ -193,7 +191,7 @@ class Client(Socket):
             reply, _, self._received = self._received.partition(b"\n\n")
             first = self.expected[0] if self.expected else None
             # Of a line that is too long not all may be here.
-            asked = first and (first.end <= self._pushed or first.kind == "wrong")
+            asked = first and (first.end <= self.pushed or first.kind == "wrong")
             promise(asked, f"a reply that nobody has asked for: {bytes(reply)!r:.60}")
             self._check(self.expected.popleft(), reply.decode() + "\n")
 
@@ -210,9 +208,11 @@ class Client(Socket):
         elif reply == "ok\n":
             world.model.stored(request, world.step)
         else:
-            promise(not request.sure, "a put is refused that a get has shown")
-            why = world.promises.may_refuse(request, reply)
-            promise(why, f"a put is answered with {reply!r:.60}")
+            limit = world.options["max_points"]
+            full = reply == FULL and limit is not None and world.model.points > limit
+            failed = reply == FAILED and world.promises.disk_fails(request.seconds)
+            known = (full or failed) and not request.sure  # or else a get has shown it
+            promise(known, f"a put is answered with {reply!r:.60}")
             request.refused = True
         request.told = request.told or world.step
 

@@ -52,6 +52,7 @@ class Disk:
         self._header, self._synced = b"", 0  # of that WAL, and the bytes of it that are safe
         self.failures = 0  # since the last start, as the next ones
         self.commits = self.synced_commits = 0  # of puts, and those that are safe
+        self.safe_step = 0  # of the world, when all was safe
         self.careful = False  # a commit is synced
 
     @property
@@ -99,7 +100,7 @@ class Disk:
                 self._synced = os.fstat(file.fileno()).st_size
         if synced:
             self.synced_commits = self.commits
-            self._world.synced()
+            self.safe_step = self._world.step
 
     def restart(self, power_cut: bool, dice: Dice) -> None:
         """Leave the files of a process that is gone as they are, and go on with copies.

@@ -141,7 +141,7 @@ class Model:
         newer: List[Request] = []  # that were sure
         for put in reversed(puts):
             gone = shown is None and put.value is None and after_start >= put.refused
-            if (gone or put is shown) and not any(put.before(other) for other in newer):
+            if (gone or put is shown) and not (newer and any(map(put.before, newer))):
                 return True
             if put.sure and put.before(get):
                 newer.append(put)

@@ -11,8 +11,8 @@ from metricsd import server, upkeep
 from metricsd.durable import store as durable
 from metricsd.loop import connection, listener
 from metricsd.protocol import outcomes, replies, rows
-from simulation.clients import FULL, MOST
-from simulation.model import Gone, Request, promise
+from simulation.clients import MOST
+from simulation.model import Gone, promise
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -52,13 +52,6 @@ class Promises:
         """Whether what was sent then may have met with a disk that had failed."""
         unheard = self._failures < self._world.disk.failures
         return unheard or self._failed >= seconds - TICK
-
-    def may_refuse(self, put: Request, reply: str) -> bool:
-        """Whether there is a reason for an error."""
-        if reply == FULL:
-            limit = self._world.options["max_points"]
-            return limit is not None and self._world.model.points > limit
-        return reply == "error\nnot stored\n" and self.disk_fails(put.seconds)
 
     def turn(self) -> None:
         """A turn is over. What is wrong for a moment must not last."""
@@ -194,7 +187,7 @@ class Promises:
         if intake.refused_full or intake.refused_failed:
             return
         for client in world.clients:
-            taken = 0 if pending else client.taken
+            taken = 0 if pending else min(client.pushed - len(client.inbound), client.arrived)
             lost = client.reset or client.troubled or not (client.connection or world.all_accepted)
             taken = client.arrived if ended and not lost else taken
             while client.feeds and client.expected and client.expected[0].end <= taken:

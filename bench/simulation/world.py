@@ -61,6 +61,10 @@ class Crash(BaseException):
     """The process is gone, as after SIGKILL, or the power is; nobody in the server catches it."""
 
 
+def _on_hang(*_: Any) -> None:
+    raise Broken("a turn does not end")
+
+
 class Report(NamedTuple):
     """What has come of a run."""
 
@@ -92,7 +96,7 @@ class World:
         self.power_cut = False
         self.all_accepted = self.options["max_connections"] > CROWD * 10
         self._left = script.actions[::-1]
-        self._safe = self._synced = self._rest = 0  # steps
+        self._safe = self._rest = 0  # steps
         self._owed = 0.0  # when somebody was owed something last, in seconds
 
     # The run, from start to start.
@@ -100,18 +104,16 @@ class World:
     def run(self) -> Report:
         """Play the script to its end, and on until all is quiet; return what has come of it."""
         broken = ""
-        with self._patches():
-            try:
-                signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)
+        try:
+            with self._patches():
                 while not self._serve():
                     pass
-            except Broken as error:
-                broken = str(error)
-            except Exception as error:  # of the server's, or of ours
-                broken = f"the server fails: {error!r}"
-            finally:
-                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-                self._let_go()
+        except Broken as error:
+            broken = str(error)
+        except Exception as error:  # of the server's, or of ours
+            broken = f"the server fails: {error!r}"
+        finally:
+            self._let_go()
         # Without what is different each time.
         broken = re.sub(r" at 0x\w+", "", broken).replace(os.path.dirname(self.disk.path), "")
         return Report(broken, self.step, self.starts, self.digest)
@@ -121,8 +123,9 @@ class World:
         of_sweeps = time.time, stopwatch if self.sliced else lambda: 0.0
         thread = functools.partial(Thread, self)
         stack = contextlib.ExitStack()
-        before = signal.signal(signal.SIGVTALRM, self._on_hang)
-        stack.callback(signal.signal, signal.SIGVTALRM, before)
+        stack.callback(signal.signal, signal.SIGVTALRM, signal.signal(signal.SIGVTALRM, _on_hang))
+        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)
+        stack.callback(signal.setitimer, signal.ITIMER_VIRTUAL, 0)
         new: Any
         for where, name, new in (
             (time, "perf_counter", stopwatch),
@@ -241,7 +244,7 @@ class World:
             self._crashed = not self.crash_in
         if self._crashed:
             lost = self.power_cut and self.options["fsync"] != "always"
-            self._safe = self._synced if lost else self.step
+            self._safe = self.disk.safe_step if lost else self.step
             raise Crash
         if self.work_in:
             self.work_in -= 1
@@ -262,16 +265,9 @@ class World:
             if self._crashed:
                 raise Crash  # which the thread has caught
 
-    def synced(self) -> None:
-        """The disk has all that has been committed."""
-        self._synced = self.step
-
     def _on_log(self, record: logging.LogRecord) -> None:
         if record.exc_info and not self._crashed:
             raise Broken(f"a fault in the server: {record.exc_info[1]!r}")
-
-    def _on_hang(self, *_: Any) -> None:
-        raise Broken("a turn does not end")
 
     def _wait(self, timeout: Optional[float]) -> List[Any]:
         """In place of select: the script goes on until the loop has something to do."""
