@@ -188,6 +188,8 @@ def test_late_points_are_sealed_in_after_a_while() -> None:
         series = store.find("7")
         assert series is not None
         assert len(series) == 501
+        store.put("0", 1.5, 102)
+        assert server._reactor._timers  # and it begins anew
 
 
 def test_one_task_seals_them_however_often_they_come_and_go() -> None:
