@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple, TypeVar
 
-from tests.scripts import BENCH
+from tests.bench_scripts import BENCH
 
 PATIENCE = 50.0  # seconds for one that is asked: less than a test may take
 

@@ -16,9 +16,9 @@ import pytest
 
 import metricsd
 from metricsd import Server
+from tests.bench_scripts import BENCH, imported, run
 from tests.beside import Beside, Forks
 from tests.conversation import Conversation, free_port
-from tests.scripts import BENCH, imported, run
 from tests.test_command_line import started
 
 ROOT = Path(metricsd.__file__).parent.parent

@@ -7,8 +7,8 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 from metricsd.loop.waker import Waker
+from tests.bench_scripts import imported
 from tests.beside import Forks
-from tests.scripts import imported
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the simulated disk is full by a limit of Linux"

@@ -8,8 +8,8 @@ from typing import Any, Dict, Iterator, Tuple
 
 import pytest
 
+from tests.bench_scripts import BENCH
 from tests.beside import Forks
-from tests.scripts import BENCH
 
 # So small that the whole takes seconds; the stopping that waits for STOP_SECONDS is in test_server.
 IN_SMALL = """

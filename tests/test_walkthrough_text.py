@@ -15,9 +15,9 @@ from unittest import mock
 import pytest
 
 import metricsd
+from tests.bench_scripts import BENCH, imported, run
 from tests.beside import Beside
 from tests.conftest import running
-from tests.scripts import BENCH, imported, run
 
 ROOT = Path(metricsd.__file__).parent.parent
 WALKTHROUGH = (ROOT / "metricsd" / "WALKTHROUGH.md").read_text(encoding="utf-8")
