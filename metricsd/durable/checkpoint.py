@@ -14,7 +14,7 @@ from metricsd.durable.tables import About, Row, with_checksum
 from metricsd.loop import Steps
 from metricsd.store import Mirror, Series, save, seal
 
-# Seconds for which the loop is held at a time.
+# Seconds for which the loop is held at a time, also to store what has been written.
 SLICE_SECONDS = 0.0005
 
 # Rows in a transaction: some milliseconds, for which a commit of puts may have to wait.
@@ -65,7 +65,7 @@ class Saved:
         self.last_logged = 0  # the last id of the log
         self.changed: Dict[str, object] = {}  # keys that were put to, or have lost points, since
 
-    def lose(self, key: str, series: Series) -> None:
+    def lose(self, key: str) -> None:
         """A series has lost points, and is gone if these were all."""
         self.changed[key] = None
 

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 from typing import Callable, Deque, Iterable, Iterator, List, Optional, Set, Tuple
 
-from metricsd.durable.checkpoint import checkpoint
+from metricsd.durable.checkpoint import SLICE_SECONDS, checkpoint
 from metricsd.durable.gathering import Gathering, nothing
 from metricsd.durable.opening import open_file
 from metricsd.durable.tables import Chunk, FileError
@@ -34,9 +34,8 @@ CHUNK_PUTS = 5000
 # thousand of them with a hundred puts under way.
 PENDING_PUTS = 200000
 
-# Seconds that the loop spends at a time on storing what has been written, and the puts after which
-# it looks at the clock. With the slice of a checkpoint in the same turn it is a millisecond.
-SLICE_SECONDS = 0.0005
+# Puts that have been written and are stored before the loop looks at the clock. Storing takes
+# SLICE_SECONDS at a time; with the slice of a checkpoint in the same turn it is a millisecond.
 SLICE_PUTS = 500
 
 # Seconds from a checkpoint that has failed to the next one.

@@ -9,7 +9,7 @@ from metricsd.store.late import LateBlocks
 from metricsd.store.series import Series
 from metricsd.store.series_by_key import SeriesByKey
 
-Lost = Callable[[str, Series], None]  # is told of each series that has lost points
+Lost = Callable[[str], None]  # is told of the key of each series that has lost points
 
 
 def drop_old(table: SeriesByKey, late: LateBlocks, oldest: int, lost: Lost) -> Iterator[int]:
@@ -24,7 +24,7 @@ def drop_old(table: SeriesByKey, late: LateBlocks, oldest: int, lost: Lost) -> I
                     late.count(series)
                     if not series:
                         _remove(table, key, series)
-                    lost(key, series)
+                    lost(key)
                 yield dropped
         yield 0
 
@@ -38,7 +38,7 @@ def drop_keys(table: SeriesByKey, late: LateBlocks, keys: Iterable[str], lost: L
             points += len(series)
             late.forget(series)
             _remove(table, key, series)
-            lost(key, series)
+            lost(key)
     return points
 
 

@@ -18,7 +18,7 @@ class Memory(Store):
     """Points in memory, at most ``max_points`` (None: any number). A put is stored at once."""
 
     room = 0  # instead of the property: every put looks at it
-    on_lost: Lost = staticmethod(lambda key, series: None)  # of each series that has lost points
+    on_lost: Lost = staticmethod(lambda key: None)  # of each series that has lost points
 
     def __init__(self, max_points: Optional[int] = None) -> None:
         self._series = SeriesByKey()
