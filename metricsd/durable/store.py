@@ -226,11 +226,11 @@ class DurableStore(Mirror):
         """Store the first puts of a chunk, as many as take a slice at most; maybe all."""
         keys, timestamps = chunk.keys[:SLICE_PUTS], chunk.timestamps[:SLICE_PUTS]
         if chunk.drops:
-            Mirror.drop(self, keys)
+            super().drop(keys)
             self._new = None  # a put that waits may not overwrite any more, but be a new point
             taken = len(keys)
         else:
-            taken, _ = Mirror.put_many(self, keys, chunk.values, timestamps)
+            taken, _ = super().put_many(keys, chunk.values, timestamps)
             self._take_room(-taken)
             if self._new is not None:
                 self._new.difference_update(zip(keys[:taken], timestamps))
