@@ -172,6 +172,7 @@ MUTATIONS = [
              "if not self._outbox and self.session.unfinished:", "if self.session.unfinished:"),
     Mutation("a stranger hung up on at once", Connection, "_end", "self._lingering = True",
              "return self.close()"),
+    Mutation("idle though not listened to", Connection, "idle", "self._listening and ", ""),
     Mutation("a stranger may linger for ever", Connection, "_end",
              "self._timer = self._reactor.call_later(LINGER_SECONDS, self.close)"),
     Mutation("a first line for ever", Session, "_run_line",

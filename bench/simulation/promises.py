@@ -34,6 +34,9 @@ SWEEP_PAUSES = 3
 SWEEP_TURNS = 25  # more than one, of sweeps for old points that are cut into slices
 
 
+KEPT = "who was hung up on is kept"
+
+
 class Promises:
     """What is checked after each turn of the loop of one server, and at its end."""
 
@@ -67,6 +70,8 @@ class Promises:
         for what, whose, more, most in self._wrong(passed):
             lasted = self._lasted[what, whose] = before.get((what, whose), -more) + more
             promise(lasted <= most, what, whose)
+        if not world.stopping:
+            self._check_lingering(before, passed)
         self._check_bounds()
         self._note_lines(False)
         self._swept += min(passed, upkeep.SHORTEST_PAUSE)
@@ -77,37 +82,50 @@ class Promises:
 
     def _wrong(self, passed: float) -> Iterator[Tuple[str, Any, float, float]]:
         """What must not last, whose it is, how much is added since the last turn, and the most."""
-        world, options, now = self._world, self._world.options, self._world.now
-        busy = bool(world.jobs) or self.disk_fails(now)
-        if world.durable:
-            store = world.server._store
+        world = self._world
+        if world.options["fsync"] == "everysec":
             safe = world.disk.synced_commits
-            if options["fsync"] == "everysec" and store.commits > safe:
-                excused = world.jobs or self.disk_fails(now - durable.SYNC_SECONDS)
+            excused = world.jobs or self.disk_fails(world.now - durable.SYNC_SECONDS)
+            if world.server._store.commits > safe:
                 most = math.inf if excused else UNSYNCED_SECONDS
                 yield "a sync is late, behind commits", safe, passed, most
-            busy |= bool(store._written or store._checkpoint)  # in their order, some in a turn
-        timeout = options["idle_timeout"] or math.inf
-        pause = max(timeout / upkeep.IDLE_SWEEPS, upkeep.SHORTEST_IDLE_PAUSE)
-        looks = len(world.sockets) * upkeep.LOOKS_A_CLOSE // upkeep.LOOKS_A_TURN  # turns more
-        for client in world.clients:
-            still, client.seen = client.moved == client.seen, client.moved
-            client.active = client.active if still else now
-            if client.left or client.connection is None or client.closed:
-                continue
-            if still and not busy and client.is_stuck:
-                yield "somebody is owed an answer, and starves", client, 1, STALLED_TURNS
-            pending = client.feeds or client.expected or client.outbox or client.outbound
-            if not pending and not client.shut and now > client.connection.last_active + timeout:
-                most = (SWEEP_PAUSES + 2 * looks) * pause
-                yield "somebody is idle, and not closed", client, min(passed, pause), most
+        yield from self._wrong_with_clients(passed)
         for sock in () if world.stopping else world.sockets:
             if sock.shut and not sock.closed:
-                yield "who was hung up on is kept", sock, passed, connection.LINGER_SECONDS
+                yield KEPT, sock, passed, connection.LINGER_SECONDS
         moved = self._count_moved()
         for key, _ in world.ready if moved == self._moved else ():
             yield "the loop spins: nothing comes of who is ready", key.fileobj, 1, SPIN_TURNS
         self._moved = moved
+
+    def _wrong_with_clients(self, passed: float) -> Iterator[Tuple[str, Any, float, float]]:
+        world, store = self._world, self._world.server._store
+        busy = bool(world.jobs) or self.disk_fails(world.now)
+        if world.durable:
+            busy |= bool(store._written or store._checkpoint)  # in their order, some in a turn
+        timeout = world.options["idle_timeout"] or math.inf
+        pause = max(timeout / upkeep.IDLE_SWEEPS, upkeep.SHORTEST_IDLE_PAUSE)
+        looks = len(world.sockets) * upkeep.LOOKS_A_CLOSE // upkeep.LOOKS_A_TURN  # turns more
+        for client in world.clients:
+            still, client.seen = client.moved == client.seen, client.moved
+            client.active = client.active if still else world.now
+            if client.left or client.connection is None or client.closed:
+                continue
+            if still and not busy and client.is_stuck:
+                yield "somebody is owed an answer, and starves", client, 1, STALLED_TURNS
+            calm = not (client.feeds or client.expected or client.outbox or client.outbound)
+            late = world.now > client.connection.last_active + timeout
+            if calm and late and not client.shut:
+                most = (SWEEP_PAUSES + 2 * looks) * pause
+                yield "somebody is idle, and not closed", client, min(passed, pause), most
+
+    def _check_lingering(self, before: Dict[Any, float], passed: float) -> None:
+        """Who was hung up on is waited for, unless it has gone, or says no more."""
+        for (what, sock), lasted in before.items():
+            if what == KEPT and (what, sock) not in self._lasted:
+                gone = sock.ended or sock.reset or sock.troubled
+                waited = lasted + passed >= connection.LINGER_SECONDS
+                promise(gone or waited, "who was hung up on is not waited for", sock)
 
     def _count_moved(self) -> int:
         """All that has come of anything, also of lines that came before and are slow."""
