@@ -204,11 +204,11 @@ class Promises:
         pending = self._lines_pend
         if intake.refused_full or intake.refused_failed:
             return
-        for client in world.clients:
+        for client in (one for one in world.clients if one.feeds and one.expected):
             taken = 0 if pending else min(client.pushed - len(client.inbound), client.arrived)
             lost = client.reset or client.troubled or not (client.connection or world.all_accepted)
             taken = client.arrived if ended and not lost else taken
-            while client.feeds and client.expected and client.expected[0].end <= taken:
+            while client.expected and client.expected[0].end <= taken:
                 world.model.stored(client.expected.popleft(), world.step)
 
     def sleep(self, seconds: float) -> None:
