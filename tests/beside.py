@@ -17,9 +17,14 @@ Self = TypeVar("Self", bound="Beside")
 
 
 class Beside:
-    """A program in Python, in bench/ or elsewhere, and a folder to which it writes."""
+    """A program in Python, in bench/ or elsewhere, and a folder to which it writes.
 
-    def __init__(self, program: str, folder: Path, *words: str, cwd: Path = BENCH) -> None:
+    The tests come first where there are too few processors, unless ``nice`` is 0.
+    """
+
+    def __init__(
+        self, program: str, folder: Path, *words: str, cwd: Path = BENCH, nice: int = 5
+    ) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, str(folder), *words],
@@ -28,6 +33,8 @@ class Beside:
             stderr=subprocess.PIPE,
             start_new_session=True,  # so that all that it has started ends with it
         )
+        priority = os.getpriority(os.PRIO_PROCESS, 0) + nice
+        os.setpriority(os.PRIO_PROCESS, self.process.pid, priority)
 
     def __enter__(self: Self) -> Self:
         return self
@@ -73,8 +80,10 @@ class Forks(Beside):
     ``prepared`` imports its ``main``.
     """
 
-    def __init__(self, prepared: str, folder: Path, commands: Dict[str, List[str]]) -> None:
-        super().__init__(FORKS.format(prepared=prepared), folder, json.dumps(commands))
+    def __init__(
+        self, prepared: str, folder: Path, commands: Dict[str, List[str]], nice: int = 5
+    ) -> None:
+        super().__init__(FORKS.format(prepared=prepared), folder, json.dumps(commands), nice=nice)
 
     def outcomes(self) -> Dict[str, Tuple[int, str, str]]:
         """By name: the exit code, what it printed, and what it said to standard error."""

@@ -37,10 +37,10 @@ REFUSED = {"nobody": ["--only", "nobody"], "frobnicate": ["--frobnicate"]}
 
 @pytest.fixture(scope="session", name="running_all")
 def _running_all(tmp_path_factory: Any) -> Iterator[Forks]:
-    """All at once, as they mostly wait."""
+    """All at once, as they mostly wait, and with the priority of others: some have a deadline."""
     commands = {name: ["--quick", "--json", "--only", name] for name in SCENARIOS}
     folder = tmp_path_factory.mktemp("scenarios")
-    with Forks(IN_SMALL, folder, {**commands, **REFUSED}) as forks:
+    with Forks(IN_SMALL, folder, {**commands, **REFUSED}, nice=0) as forks:
         yield forks
 
 

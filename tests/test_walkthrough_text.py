@@ -57,13 +57,14 @@ def _ways(tmp_path_factory: Any) -> Iterator[Beside]:
         yield ways
 
 
+CHECKING = "import sys, quote; sys.argv[1:] = ['--check']; sys.exit(quote.main())"
+
+
 @pytest.fixture(scope="session", name="checking")
-def _checking() -> Iterator["subprocess.Popen[bytes]"]:
+def _checking(tmp_path_factory: Any) -> Iterator[Beside]:
     """Everything that is quoted, run and compared, beside the other tests."""
-    command = [sys.executable, "bench/quote.py", "--check"]
-    with subprocess.Popen(command, cwd=str(ROOT), stderr=subprocess.PIPE) as process:
-        yield process
-        process.kill()
+    with Beside(CHECKING, tmp_path_factory.mktemp("checking")) as checking:
+        yield checking
 
 
 @pytest.fixture(scope="session", name="simulations")
@@ -295,7 +296,6 @@ def test_what_the_kernel_takes_at_a_time_changes_no_transcript() -> None:
 
 
 @pytest.mark.waits
-def test_nothing_has_parted_from_its_source(checking: "subprocess.Popen[bytes]") -> None:
+def test_nothing_has_parted_from_its_source(checking: Beside) -> None:
     """The code, the tables, and what every exhibit and exercise prints: they are run."""
-    _, said = checking.communicate(timeout=50)
-    assert checking.returncode == 0, said.decode()
+    checking.outcome()
