@@ -222,7 +222,7 @@ class Datagrams(Client):
 
     def __init__(self, world: "World") -> None:
         super().__init__(world, True, Dice(0))
-        self.eager, self._room = True, MOST
+        self.eager, self.blocks, self._room = True, False, MOST
         self._sizes: Deque[int] = deque()  # of those that wait
 
     def recv(self, size: int, flags: int = 0) -> bytes:

@@ -34,6 +34,7 @@ class Socket:
         self.room = room  # bytes that wait for the other end at most
         self.inbound: Any = bytearray()  # that has come, and has not been received
         self.outbound = bytearray()  # that was sent, and has not been read at the other end
+        self.blocks = True
         self.ended = self.reset = self.shut = self.closed = False
         self.troubled = False  # the system has failed a call
         self.receives = self.sends = 0  # since somebody set them to 0
@@ -46,7 +47,7 @@ class Socket:
         return -1 if self.closed else 3
 
     def setblocking(self, flag: bool) -> None:
-        promise(not flag, "a socket blocks")
+        self.blocks = flag
 
     def getsockname(self) -> Tuple[str, int]:
         return "192.0.2.1", 8888
@@ -102,6 +103,7 @@ class Socket:
         return events & (found | WRITE if len(self.outbound) < self.room else found)
 
     def _begin(self, name: str) -> None:
+        promise(not self.blocks, "a socket blocks")
         promise(not self.closed, "a socket is used after it was closed")
         self._call(name, self)
         if self.reset:
@@ -113,7 +115,7 @@ class Listening(Socket):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.inbound = deque()
+        self.inbound, self.blocks = deque(), False
 
     def accept(self) -> Tuple[Socket, Tuple[str, int]]:
         if not self.inbound:

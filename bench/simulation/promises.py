@@ -21,6 +21,7 @@ TICK = 2.0**-12  # seconds that a turn takes at least; a power of two, so that s
 
 STALLED_TURNS = 15  # in which a client who is owed an answer gets nothing: a commit waits for 5
 SLEEP_SECONDS = 1.5  # for which the loop sleeps while somebody is owed an answer, at most
+UNHEARD_TURNS = 2  # until the loop has heard of what the thread has done, at most
 SPIN_TURNS = 11  # in which the same one is ready, and nothing comes of it, at most
 OUTBOX_BYTES = outcomes.REPLY_ROOM + replies.MAX_REPLY_BYTES + rows.PIECE_BYTES
 TIMERS = 16  # of tasks, and others that are no client's, at most
@@ -83,6 +84,8 @@ class Promises:
     def _wrong(self, passed: float) -> Iterator[Tuple[str, Any, float, float]]:
         """What must not last, whose it is, how much is added since the last turn, and the most."""
         world = self._world
+        if self._failures < world.disk.failures and not world.jobs:
+            yield "the disk has failed, and it is not heard of", "", 1, UNHEARD_TURNS
         if world.options["fsync"] == "everysec":
             safe = world.disk.synced_commits
             excused = world.jobs or self.disk_fails(world.now - durable.SYNC_SECONDS)
@@ -138,6 +141,8 @@ class Promises:
         if self._failures != store.commit_failures:
             self._failures, self._failed = store.commit_failures, self._world.now
             promise(self._failures <= self._world.disk.failures, "a write fails, and not the disk")
+        counted = store._writing or store.commits == self._world.disk.commits
+        promise(counted, "commits are not counted")
         written = list(store._chunks)[: store._written]
         logged = store._stored_bytes + sum(chunk.size for chunk in written)
         promise(store.log_bytes == logged, "the log is longer than is counted, or shorter")
