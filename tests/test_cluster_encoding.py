@@ -1,5 +1,6 @@
 """How points stand in the cluster, and what is asked and written, without one."""
 
+import json
 import random
 from typing import Any, Dict, List
 
@@ -20,9 +21,10 @@ from metricsd.cluster.encoding import (
     slot_of,
 )
 from metricsd.cluster.encoding import KEYS as KEYS_SET
+from metricsd.cluster.links import LinkError
 from metricsd.cluster.packing import PART_SECONDS, part_name
 from metricsd.cluster.reading import ask, points_after, together
-from metricsd.cluster.writing import Batch, Writer
+from metricsd.cluster.writing import PIECE_PUTS, Batch, Writer
 from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, OpenError
 from tests.script import KEYS, VALUES
 
@@ -219,3 +221,34 @@ def test_the_index_has_a_hash_before_its_points_are_stored() -> None:
     names = [command[0] for command in link.commands if command[1] != KEYS_SET]
     assert names == [b"ZADD", b"EVAL"]
     assert batch.failed == set()
+
+
+class Failing(Indexed):
+    """It stores so many pieces, and then it is gone."""
+
+    pieces = 10
+    hashes: List[int]  # that were to be stored, in each
+
+    def run(self, commands: Any) -> List[Any]:
+        stored = [json.loads(command[4]) for command in commands if command[0] == b"EVAL"]
+        self.hashes.append(sum(map(len, stored)))
+        if len(self.hashes) > self.pieces:
+            raise LinkError("gone")
+        return super().run(commands)
+
+
+@pytest.mark.parametrize("pieces, stored", [(4, [True, True]), (3, [True, False])])
+def test_a_batch_is_sent_in_pieces(pieces: int, stored: List[bool]) -> None:
+    """Others can ask a shard between two of them; what is told of is the whole."""
+    link = Failing()
+    writer = Writer(link)
+    for link.pieces in (10, pieces):  # the second time these keys are in the index
+        link.hashes = []
+        batch = Batch()
+        for first in (0, 2 * PIECE_PUTS):
+            keys = [f"k{first + number}" for number in range(2 * PIECE_PUTS)]
+            batch.add(keys, [1.0] * len(keys), [1] * len(keys))
+        writer.write(batch)
+    assert link.hashes == [PIECE_PUTS] * 4
+    assert [one for _, _, one in batch.outcomes()] == stored
+    assert batch.problem == ("" if all(stored) else "gone")

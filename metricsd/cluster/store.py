@@ -27,7 +27,7 @@ from metricsd.store import (
     StoreError,
 )
 
-# Puts that are sent together at most: some 10 ms of work for the thread that sends them.
+# Puts that are answered together at most: some 10 ms of work for the thread that sends them.
 BATCH_PUTS = 2000
 
 # Bytes of puts that wait to be sent, from which on one put is taken at a time: who has brought more

@@ -28,6 +28,10 @@ from metricsd.store import Receipt
 MAX_SEEN = 1000000
 
 
+# Puts that are sent at a time. A shard does nothing else meanwhile: with 1,000, others' gets take
+# half as long again (p99), and puts no less.
+PIECE_PUTS = 250
+
 # The last second at which something is made to expire: the cluster refuses those that it can't
 # count in milliseconds.
 LAST_EXPIRY = 10**12
@@ -53,6 +57,12 @@ class Batch:
         receipt = Receipt()
         self.receipts.append((len(self.keys), receipt))
         return receipt
+
+    def pieces(self) -> Iterator[Dict[Place, Points]]:
+        """Yield the points, PIECE_PUTS at a time."""
+        for start in range(0, len(self.keys), PIECE_PUTS):
+            piece = slice(start, start + PIECE_PUTS)
+            yield points_of(self.keys[piece], self.values[piece], self.timestamps[piece])
 
     def outcomes(self) -> Iterator[Tuple[Receipt, int, bool]]:
         """Each receipt, the number of its puts, and whether all of them are stored."""
@@ -88,12 +98,15 @@ class Writer:
 
     def write(self, batch: Batch) -> None:
         """Store these puts, and note which may have failed."""
-        points = points_of(batch.keys, batch.values, batch.timestamps)
+        failed: Set[Place] = set()
+        left = list(batch.pieces())
         try:
-            failed = self._write(points, batch)
+            while left:
+                failed |= self._write(left[0], batch)
+                del left[0]
         except LinkError as error:
             batch.problem = str(error)
-            failed = set(points)
+            failed.update(*left)
         for key, _ in failed:
             self._seen.pop(key, None)  # it may have been stored, in a hash that is in no index
         batch.failed = failed
