@@ -21,7 +21,7 @@ from metricsd.cluster.address import parse
 from metricsd.cluster.encoding import BUCKET_SECONDS, KEYS, PACKED, hash_name, index_name, slot_of
 from metricsd.cluster.links import Link
 from metricsd.cluster.packing import PACK_FIELDS
-from metricsd.cluster.storing import PACKS_A_SCRIPT
+from metricsd.cluster.storing import HASHES_A_PACK
 from metricsd.cluster.sweeping import Sweeper
 from metricsd.cluster.writing import Batch, Writer
 from metricsd.store import MAX_TIMESTAMP
@@ -219,9 +219,9 @@ def test_many_buckets_become_long_at_once(cluster: Shards) -> None:
     for start in range(0, PACK_FIELDS - 1, 20):
         packed = write(start, min(start + 20, PACK_FIELDS - 1))
     assert packed == 0
-    for put in range(1, 20):
+    for put in range(1, HASHES_A_PACK):
         before, packed = packed, write(PACK_FIELDS + put, PACK_FIELDS + put + 1)
-        assert before < packed <= before + len(cluster.primaries) * PACKS_A_SCRIPT
+        assert before < packed <= before + len(cluster.primaries)
         if packed == len(keys):
             break
     assert put > 1 and packed == len(keys)

@@ -24,7 +24,7 @@ from metricsd.cluster.encoding import KEYS as KEYS_SET
 from metricsd.cluster.links import LinkError
 from metricsd.cluster.packing import PART_SECONDS, part_name
 from metricsd.cluster.reading import ask, points_after, together
-from metricsd.cluster.writing import PIECE_PUTS, Batch, Writer
+from metricsd.cluster.writing import Batch, Writer
 from metricsd.store import MAX_TIMESTAMP, MIN_TIMESTAMP, OpenError
 from tests.script import KEYS, VALUES
 
@@ -180,6 +180,8 @@ class TestAddress:
 class Indexed:
     """A link to a cluster that has all hashes, and a list of keys with a score for every key."""
 
+    puts_at_a_time = 100
+
     def __init__(self) -> None:
         self.score = 1.0
         self.added: List[Any] = []  # to that list
@@ -245,10 +247,10 @@ def test_a_batch_is_sent_in_pieces(pieces: int, stored: List[bool]) -> None:
     for link.pieces in (10, pieces):  # the second time these keys are in the index
         link.hashes = []
         batch = Batch()
-        for first in (0, 2 * PIECE_PUTS):
-            keys = [f"k{first + number}" for number in range(2 * PIECE_PUTS)]
+        for first in (0, 200):
+            keys = [f"k{first + number}" for number in range(200)]
             batch.add(keys, [1.0] * len(keys), [1] * len(keys))
         writer.write(batch)
-    assert link.hashes == [PIECE_PUTS] * 4
+    assert link.hashes == [100] * 4
     assert [one for _, _, one in batch.outcomes()] == stored
     assert batch.problem == ("" if all(stored) else "gone")

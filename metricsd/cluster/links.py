@@ -47,6 +47,10 @@ class Link:
     A result says that this primary has done it.
     """
 
+    # Puts that should be sent at a time. A shard does nothing else meanwhile: with 1,000, others'
+    # gets take nearly twice as long (p99), and with 60 a front stores a fifth less.
+    puts_at_a_time = 125
+
     def __init__(self, address: Address) -> None:
         self.library = load_library()
         self._address = address
@@ -150,6 +154,8 @@ class ReplicatedLink:
     other node and so can't follow a redirection. A slot that is elsewhere by now, a connection that
     breaks, a replica that does not answer: all of that is an error.
     """
+
+    puts_at_a_time = 1000  # each time replicas are waited for, and others have their turn
 
     def __init__(self, address: Address) -> None:
         self._link = Link(address)

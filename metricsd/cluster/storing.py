@@ -13,17 +13,19 @@ from metricsd.cluster.packing import EXPIRE, PACK, WORDS
 # Hashes that a script stores: about a millisecond in which the shard does nothing else.
 HASHES_A_SCRIPT = 500
 
-# Hashes that a script packs, at about a millisecond each: those of one interval become long at the
-# same time. All of a script have had their turn after 63 puts, before any has 512 fields.
-PACKS_A_SCRIPT = 8
+# Of so many hashes of a script one is packed, which takes about a millisecond: those of an interval
+# become long at the same time. So all of them have had their turn after as many puts, before any
+# has 512 fields.
+HASHES_A_PACK = 63
 
 # The hashes of a script may be in any slots of its shard's. One that is on its way to another
 # shard, or there by now, is refused by itself. Lua can pass on 8,000 words, more than a batch has.
 # A hash that is new is not packed before it is told when it expires.
 SCRIPT = b"""#!lua flags=allow-cross-slot-keys
 %s%s
-local try, most, unusual, packs = redis.pcall, tonumber(ARGV[2]), {}, %d
-for number, words in ipairs(cjson.decode(ARGV[1])) do
+local try, most, unusual, hashes = redis.pcall, tonumber(ARGV[2]), {}, cjson.decode(ARGV[1])
+local packs = math.ceil(#hashes / %d)
+for number, words in ipairs(hashes) do
   local length, added = try('HLEN', words[1]), try('HSET', unpack(words))
   if type(added) == 'table' then
     table.insert(unusual, {number, added.err})
@@ -35,7 +37,7 @@ for number, words in ipairs(cjson.decode(ARGV[1])) do
   end
 end
 return unusual
-""" % (EXPIRE, PACK, PACKS_A_SCRIPT)
+""" % (EXPIRE, PACK, HASHES_A_PACK)
 
 
 def store(hashes: Sequence[Points]) -> Command:

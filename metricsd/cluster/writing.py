@@ -27,11 +27,6 @@ from metricsd.store import Receipt
 # it begins anew, and asks the indexes to take what they have.
 MAX_SEEN = 1000000
 
-
-# Puts that are sent at a time. A shard does nothing else meanwhile: with 1,000, others' gets take
-# half as long again (p99), and puts no less.
-PIECE_PUTS = 250
-
 # The last second at which something is made to expire: the cluster refuses those that it can't
 # count in milliseconds.
 LAST_EXPIRY = 10**12
@@ -58,10 +53,10 @@ class Batch:
         self.receipts.append((len(self.keys), receipt))
         return receipt
 
-    def pieces(self) -> Iterator[Dict[Place, Points]]:
-        """Yield the points, PIECE_PUTS at a time."""
-        for start in range(0, len(self.keys), PIECE_PUTS):
-            piece = slice(start, start + PIECE_PUTS)
+    def pieces(self, puts: int) -> Iterator[Dict[Place, Points]]:
+        """Yield the points of so many puts at a time."""
+        for start in range(0, len(self.keys), puts):
+            piece = slice(start, start + puts)
             yield points_of(self.keys[piece], self.values[piece], self.timestamps[piece])
 
     def outcomes(self) -> Iterator[Tuple[Receipt, int, bool]]:
@@ -99,7 +94,7 @@ class Writer:
     def write(self, batch: Batch) -> None:
         """Store these puts, and note which may have failed."""
         failed: Set[Place] = set()
-        left = list(batch.pieces())
+        left = list(batch.pieces(self._link.puts_at_a_time))
         try:
             while left:
                 failed |= self._write(left[0], batch)
