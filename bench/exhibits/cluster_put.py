@@ -24,6 +24,8 @@ PUTS = b"put cpu 12.5 1503319740\nput cpu 13 1503319741\nput disk 7 1503319740\n
 class ToldLink:
     """In place of a Link."""
 
+    puts_at_a_time = 125
+
     def __init__(self, _address: object) -> None:
         self.may_answer = threading.Event()
         self.fails = False
