@@ -127,7 +127,7 @@ class Promises:
         for (what, sock), lasted in before.items():
             if what == KEPT and (what, sock) not in self._lasted:
                 gone = sock.ended or sock.reset or sock.troubled
-                waited = lasted + passed >= connection.LINGER_SECONDS
+                waited = lasted + passed > connection.LINGER_SECONDS - TICK  # sums are rounded
                 promise(gone or waited, "who was hung up on is not waited for", sock)
 
     def _count_moved(self) -> int:
