@@ -240,6 +240,21 @@ def test_a_put_behind_a_drop_takes_room_again(path: Path) -> None:
         assert held.points == {"a": {1: 2.0}, "b": {1: 2.0}}
 
 
+def test_a_put_that_waits_takes_room_again_while_old_points_are_dropped(path: Path) -> None:
+    with Held(path, max_points=2) as held:
+        held.put_safely(("a", 1.0, 1), ("b", 1.0, 9))
+        receipt = held.store.put("a", 2.0, 1)  # there is such a point still
+        with pytest.raises(StoreError, match="store is full"):
+            held.store.put("c", 1.0, 9)
+        dropping = held.store.drop_before(5)
+        while held.store.find("a") is not None:
+            next(dropping)
+        with pytest.raises(StoreError, match="store is full"):
+            held.store.put("c", 1.0, 9)
+        held.until_settled(receipt)
+        assert held.points == {"a": {1: 2.0}, "b": {9: 1.0}}
+
+
 def test_a_block_that_is_as_before_may_begin_later(path: Path) -> None:
     """Points before it were late in it; sealed anew it is two blocks, of which one is the same."""
     with mock.patch.object(archive, "MAX_BLOCK_POINTS", 200), mock.patch.object(

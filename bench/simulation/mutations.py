@@ -220,8 +220,7 @@ MUTATIONS = [
              "self._stored_bytes += chunk.size"),
     Mutation("a new point that stays new", DurableStore, "_store_some",
              "self._new.difference_update(zip(keys[:taken], timestamps))"),
-    Mutation("room for what was dropped", DurableStore, "_store_some",
-             "self._new = None  # a put that waits may not overwrite any more, but be a new point"),
+    Mutation("room for what was dropped", DurableStore, "_lose", "self._new = None"),
     Mutation("a chunk for more that is gone", DurableStore, "_gather", "self._chunk = None"),
     Mutation("nobody is waited for again", Gathering, "committed", "self._until = None"),
     # What runs have found in the server itself, done again.

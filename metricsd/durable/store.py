@@ -78,7 +78,7 @@ class DurableStore(Mirror):
         self._database, loaded = open_file(path, fsync, salvage)
         self._saved = loaded.saved
         self.become(loaded.memory, max_points)
-        self.on_lost = self._saved.lose
+        self.on_lost = self._lose
         self.log_bytes = self._stored_bytes = loaded.log_bytes  # and those that memory has
         self._stored = self._saved.last_logged
         self._chunks: Deque[Chunk] = deque()  # that are not in memory, nor maybe in the file
@@ -140,7 +140,6 @@ class DurableStore(Mirror):
         before = self.dropped
         yield from super().drop_before(oldest)
         if self.dropped > before:
-            self._new = None
             self._gather(Chunk(oldest))
 
     def drop(self, keys: List[str]) -> Receipt:
@@ -164,6 +163,11 @@ class DurableStore(Mirror):
         self._chunks.append(chunk)
         self._chunk = None
         return chunk
+
+    def _lose(self, key: str) -> None:
+        """A series has lost points: a put that waits may not overwrite any more, but be new."""
+        self._saved.lose(key)
+        self._new = None
 
     def _take_room(self, puts: int) -> None:
         """More puts are pending; or fewer, if negative."""
@@ -227,7 +231,6 @@ class DurableStore(Mirror):
         keys, timestamps = chunk.keys[:SLICE_PUTS], chunk.timestamps[:SLICE_PUTS]
         if chunk.drops:
             super().drop(keys)
-            self._new = None  # a put that waits may not overwrite any more, but be a new point
             taken = len(keys)
         else:
             taken, _ = super().put_many(keys, chunk.values, timestamps)
