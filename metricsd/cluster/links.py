@@ -48,7 +48,7 @@ class Link:
     """
 
     # Puts that should be sent at a time. A shard does nothing else meanwhile: with 1,000, others'
-    # gets take nearly twice as long (p99), and with 60 a front stores a fifth less.
+    # gets take nearly twice as long (p99), and with 60 a front stores a quarter less.
     puts_at_a_time = 125
 
     def __init__(self, address: Address) -> None:

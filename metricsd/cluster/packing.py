@@ -52,7 +52,7 @@ local function pack(name)
 end
 """
 
-# It may have been packed before points were to expire at all.
+# A bucket may have been packed before points were to expire at all.
 EXPIRY = (
     b"#!lua flags=allow-cross-slot-keys"
     + EXPIRE

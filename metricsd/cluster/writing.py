@@ -33,7 +33,7 @@ LAST_EXPIRY = 10**12
 
 
 class Batch:
-    """Puts that are sent together. Each call that has brought some has a receipt of its own."""
+    """Puts that are answered together. Each call that has brought some has a receipt of its own."""
 
     def __init__(self) -> None:
         self.keys: List[str] = []

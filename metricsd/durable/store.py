@@ -82,7 +82,7 @@ class DurableStore(Mirror):
         self.log_bytes = self._stored_bytes = loaded.log_bytes  # and those that memory has
         self._stored = self._saved.last_logged
         self._chunks: Deque[Chunk] = deque()  # that are not in memory, nor maybe in the file
-        self._written = 0  # the first of these, which are in the file
+        self._written = 0  # of these, from the first on, that are in the file
         self._writing = False  # the one behind them is in the thread
         self._chunk: Optional[Chunk] = None  # the last one, for more puts
         self._began = 0.0  # when the last commit began
