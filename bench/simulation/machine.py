@@ -79,14 +79,18 @@ class Disk:
         return done
 
     def _write_some(self, do: Callable[[], Any]) -> None:
-        """Leave some of a commit in the WAL, maybe all, and yet nobody sees that."""
-        wal = self.path + "-wal"
+        """Leave some of a commit in the WAL, maybe all, and yet nobody sees that.
+
+        SQLite brings a WAL into the database behind a commit that has succeeded; so not behind it.
+        """
+        wal, database = self.path + "-wal", _read(self.path)
         size = os.path.getsize(wal)
         with open(self.path + "-shm", "r+b") as index:
             header = index.read(INDEX_HEADER)
             do()
             index.seek(0)
             index.write(header)
+        Path(self.path).write_bytes(database)
         most = size + self._world.luck.pick([0, 21, 21, 2000, 10**6])
         os.truncate(wal, min(most, os.path.getsize(wal)))
 
