@@ -41,7 +41,7 @@ from simulation.promises import TICK, Promises
 from simulation.script import ACTIONS, CROWD, OPTIONS, Script
 from simulation.telling import NOBODY, Teller
 
-REST_TURNS = 3000  # beside one for each put, until everybody has to be answered
+REST_TURNS = 3000  # beside one for each request, until everybody has to be answered
 HANG_SECONDS = 10.0  # of the processor's time that a run may take; most take some hundredths
 SLEEP_SECONDS = 0.25  # that pass at a time while nothing happens at all
 NOTHING_LEFT = errno.EMFILE, errno.ENOSPC  # of a system: no new clients for a while
@@ -318,7 +318,7 @@ class World:
             self._owed = self.now
         self._rest += 1
         promise(
-            self._rest < REST_TURNS + self.model.number,
+            self._rest < REST_TURNS + sum(self.promises.asked.values()),
             "nobody comes to rest; these wait",
             owed[:5],
         )
