@@ -42,7 +42,7 @@ from simulation.script import ACTIONS, CROWD, OPTIONS, Script
 from simulation.telling import NOBODY, Teller
 
 REST_TURNS = 3000  # beside one for each request, until everybody has to be answered
-HANG_SECONDS = 10.0  # of the processor's time that a run may take; most take some hundredths
+HANG_SECONDS = 2.0  # of the processor's time that a turn may take; most take some microseconds
 SLEEP_SECONDS = 0.25  # that pass at a time while nothing happens at all
 NOTHING_LEFT = errno.EMFILE, errno.ENOSPC  # of a system: no new clients for a while
 
@@ -124,7 +124,6 @@ class World:
         thread = functools.partial(Thread, self)
         stack = contextlib.ExitStack()
         stack.callback(signal.signal, signal.SIGVTALRM, signal.signal(signal.SIGVTALRM, _on_hang))
-        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)
         stack.callback(signal.setitimer, signal.ITIMER_VIRTUAL, 0)
         new: Any
         for where, name, new in (
@@ -149,6 +148,7 @@ class World:
 
     def _serve(self) -> bool:
         """Start the server; return whether it has ended as it should, and not by a crash."""
+        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)
         self.starts += 1
         self.stopping = self._crashed = False
         self.jobs: List[Any] = []  # of the thread
@@ -271,6 +271,7 @@ class World:
 
     def _wait(self, timeout: Optional[float]) -> List[Any]:
         """In place of select: the script goes on until the loop has something to do."""
+        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)  # from anew: a turn has ended
         self.pass_time(TICK)
         self.clients = [client for client in self.clients if client.expected or not client.left]
         self.promises.turn()
