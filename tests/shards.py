@@ -130,6 +130,12 @@ class Shard:
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     @property
+    def owners(self) -> Tuple[Tuple[int, int, int], ...]:
+        """Ranges of slots, from first to last, and the port of each primary, as it knows them."""
+        slots = self.ask("CLUSTER", "SLOTS")
+        return tuple(sorted((first, last, node[1]) for first, last, node, *_ in slots))
+
+    @property
     def is_primary(self) -> bool:
         return self.info("replication")["role"] == "master"
 
@@ -164,9 +170,15 @@ class Shards:
         return next(shard for shard, info in infos if info.get("master_port") == port)
 
     def settled(self, primaries: int = 3) -> bool:
-        """Whether there are so many primaries, all slots are served, and replicas are in step."""
+        """Whether there are so many primaries, all slots are served, and replicas are in step.
+
+        And all say alike who has which slot: where they are divided, a client that connects asks
+        them again, until it has no time left.
+        """
         alive = [shard for shard in self.all if shard.process.poll() is None]
         if not all(shard.ask("CLUSTER", "INFO").startswith(b"cluster_state:ok") for shard in alive):
+            return False
+        if len({shard.owners for shard in alive}) > 1:
             return False
         infos = [shard.info("replication") for shard in alive]
         return sum(info["role"] == "master" for info in infos) == primaries and all(
