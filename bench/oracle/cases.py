@@ -12,6 +12,7 @@ from metricsd.store import Memory
 FIRST = 1_000_000_200  # a multiple of all steps
 STEP = 10  # seconds between the points of most series
 POINTS = 240
+BETWEEN_GAPS = 3  # points at least
 
 # The keys under `once` are only ever read by one function of consolidateBy in a case, as what the
 # oracle is given does not say by which function it was read.
@@ -40,18 +41,27 @@ class Case(NamedTuple):
 
 
 def series(chance: random.Random) -> Dict[str, List[Tuple[int, float]]]:
-    """Points of all keys: walks, counters that begin anew, with gaps, nan and infinity."""
+    """Points of all keys: walks, counters that begin anew, with gaps, nan and infinity.
+
+    There are some points between two gaps, or else a short range might have more of these than
+    points that follow each other, and so another step.
+    """
     columns = {}
     for key in [*KEYS, *SLOW_KEYS, *(f"once.{key}" for key in KEYS[:3])]:
         step = 3 * STEP if key in SLOW_KEYS else STEP
         points = []
         value = chance.uniform(-50, 50)
+        left_out = 0  # the last place of a gap
         for place in range(POINTS * STEP // step):
             value += chance.uniform(0, 9) if "counter" in key else chance.uniform(-9, 9)
             if "counter" in key and chance.random() < 0.02:
                 value = 0.0
             strange = chance.choice([float("nan"), float("inf"), 0.0, 1e4, round(value)])
-            if chance.random() > (0.25 if "lonely" in key else 0.1):
+            gap = chance.random() < (0.25 if "lonely" in key else 0.1)
+            followed = place - left_out > BETWEEN_GAPS
+            if gap and followed:
+                left_out = place
+            else:
                 one = strange if chance.random() < 0.04 else round(value, 2)
                 points.append((FIRST + place * step, one))
         columns[key] = points
