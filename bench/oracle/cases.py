@@ -172,7 +172,9 @@ class Drawer:
 
     def _combined(self, inner: str, depth: int) -> str:
         chance = self._chance
-        node = chance.choice(["0", "1", "-1", '"name"'])
+        # What a function has named may have no second node; without it the name would be no path.
+        second = "1" if inner in self._paths else "-1"
+        node = chance.choice(["0", second, "-1", '"name"'])
         fold = chance.choice(
             ["sum", "average", "avg", "min", "max", "median", "diff", "stddev", "count", "range",
              "multiply", "last", "avg_zero", "total", "current", "rangeOf"]
@@ -190,7 +192,7 @@ class Drawer:
             f"transformNull({inner}, 0, {inner})",
             f'groupByNode({inner}, {node}, "{fold}")',
             f'groupByNode({inner}, {node}, "{many}Series")',
-            f'groupByNodes({inner}, "{fold}", {chance.choice(["1", "-1"])}, 0)',
+            f'groupByNodes({inner}, "{fold}", {chance.choice([second, "-1"])}, 0)',
         ])  # fmt: skip
 
     def _in_time(self, inner: str) -> str:
