@@ -126,7 +126,8 @@ class Shard:
         return int(rest) if kind == b":" else rest
 
     def info(self, section: str) -> Dict[str, str]:
-        lines = self.ask("INFO", section).decode().splitlines()
+        words = ("CLUSTER", "INFO") if section == "cluster" else ("INFO", section)
+        lines = self.ask(*words).decode().splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     @property
@@ -173,12 +174,12 @@ class Shards:
         """Whether there are so many primaries, all slots are served, and replicas are in step.
 
         And all say alike who has which slot: where they are divided, a client that connects asks
-        them again, until it has no time left.
+        them again, until it has no time left. Who imports a slot is believed only if it has heard
+        of the last epoch, and so can begin another.
         """
         alive = [shard for shard in self.all if shard.process.poll() is None]
-        if not all(shard.ask("CLUSTER", "INFO").startswith(b"cluster_state:ok") for shard in alive):
-            return False
-        if len({shard.owners for shard in alive}) > 1:
+        views = {(shard.owners, shard.info("cluster")["cluster_current_epoch"]) for shard in alive}
+        if len(views) > 1 or any(shard.info("cluster")["cluster_state"] != "ok" for shard in alive):
             return False
         infos = [shard.info("replication") for shard in alive]
         return sum(info["role"] == "master" for info in infos) == primaries and all(

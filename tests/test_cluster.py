@@ -573,6 +573,7 @@ def test_a_slot_migrates(cluster: Shards, ack: str) -> None:
         assert b"%s 6.0 6\n" % name in rows
         for shard in cluster.primaries:
             shard.ask("FLUSHALL")
+        wait_until(cluster.settled)
         # Back, for the other tests. Who has imported a slot is believed, whoever had it before.
         source.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[target])
         for shard in (source, *cluster.primaries):

@@ -37,6 +37,9 @@ LAST_PLACE = 1.01e-6 if sys.version_info >= (3, 12) else TOLERANCE
 # A function of graphite-web's that fails by itself says nothing of what its result should be.
 CRASH = re.compile("(UnboundLocal|Type|Index|ZeroDivision|Attribute)Error:")
 
+# Names of names within names may become so long that ours does not search them (OPERATING.md).
+OUR_LIMIT = "RenderError: a regular expression could take too long"
+
 # Characters of a result that is kept for the plain tests: a file of some 200 KB.
 LONGEST_KEPT = 1_000
 
@@ -141,6 +144,9 @@ def main() -> int:
             counted[f"function {name}"] += 1
         if CRASH.match(str(theirs)):
             counted["crash of graphite-web"] += 1
+            continue
+        if str(mine).startswith(OUR_LIMIT):
+            counted["limit of ours"] += 1
             continue
         said = difference(mine, theirs)
         if said:
