@@ -30,9 +30,8 @@ from oracle.cases import Case, case, series, store_of
 
 TOLERANCE = 1e-9  # of a value, relative: sums in another order differ in their last bits
 
-# perSecond and others round to six places. From 3.12 on Python's sum keeps what others round away
-# (graphite-web is run on an older one), and so a number may come to lie beyond a half.
-LAST_PLACE = 1.01e-6 if sys.version_info >= (3, 12) else TOLERANCE
+# perSecond and others round to six places, and of two numbers on both sides of a half one goes up.
+LAST_PLACE = 1.01e-6
 
 # A function of graphite-web's that fails by itself says nothing of what its result should be.
 CRASH = re.compile("(UnboundLocal|Type|Index|ZeroDivision|Attribute)Error:")
