@@ -210,6 +210,7 @@ class Client(Socket):
         else:
             limit = world.options["max_points"]
             full = reply == FULL and limit is not None and world.model.points > limit
+            full &= not world.model.overwrites(request)
             failed = reply == FAILED and world.promises.disk_fails(request.seconds)
             known = (full or failed) and not request.sure  # or else a get has shown it
             promise(known, f"a put is answered with {reply!r:.60}")

@@ -11,8 +11,10 @@ import shutil
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Dict
 
+from metricsd.durable.checkpoint import SAVE_SERIES
+from metricsd.durable.tables import size_of
 from metricsd.loop import Reactor, Worker
 from simulation.dice import Dice
 
@@ -54,6 +56,8 @@ class Disk:
         self.commits = self.synced_commits = 0  # of puts, and those that are safe
         self.safe_step = 0  # of the world, when all was safe
         self.careful = False  # a commit is synced
+        self.most_saved = 0  # series, in one transaction
+        self.log: Dict[int, int] = {}  # rows of the log since the last start, and their bytes
 
     @property
     def path(self) -> str:
@@ -115,6 +119,7 @@ class Disk:
         before = self.path
         self._starts += 1
         self.failures = self.commits = self.synced_commits = 0
+        self.log.clear()
         database, wal = _read(before), _read(before + "-wal")
         if not power_cut and os.path.exists(before + "-shm"):
             shutil.copyfile(before + "-shm", self.path + "-shm")
@@ -140,16 +145,23 @@ class Connection(sqlite3.Connection):
     def __init__(self, disk: Disk, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._disk = disk
+        self._saved = 0  # series, in this transaction
 
     def execute(self, sql: str, *parameters: Any) -> Any:
         """Execute a statement; if it writes to the files, as the disk lets it."""
         do = functools.partial(super().execute, sql, *parameters)
         if sql.startswith("PRAGMA synchronous"):
             self._disk.careful = sql.endswith("FULL")
+        self._saved = 0 if sql.startswith("BEGIN") else self._saved + (sql == SAVE_SERIES)
+        self._disk.most_saved = max(self._disk.most_saved, self._saved)
+        for [upto] in parameters if sql.startswith("DELETE FROM log") else ():
+            self._disk.log = {n: size for n, size in self._disk.log.items() if n > upto}
         checkpoint = "wal_checkpoint" in sql
         alone = sql.startswith("INSERT") and not self.in_transaction
         if not (checkpoint or alone or sql == "COMMIT"):
             return do()
         done = self._disk.write(do, checkpoint)
-        self._disk.commits += alone
+        if alone:
+            self._disk.commits += 1
+            self._disk.log[parameters[0][0]] = size_of(parameters[0])
         return done

@@ -98,6 +98,12 @@ class Model:
         if put.value is None:
             self._order, self._reordered = [], now
 
+    def overwrites(self, put: Request) -> bool:
+        """Whether there is a point in any case that this put is to replace."""
+        others = self._puts[put.key][put.timestamp][1:]
+        dropped = any(other.value is None for other in others) or self.oldest > MIN_TIMESTAMP
+        return not dropped and any(other.sure and other.before(put) for other in others)
+
     def check(self, get: Request, rows: Iterable[str], now: int) -> Shown:
         """Compare what a get shows with what it may show, and learn from it."""
         shown: Shown = {}

@@ -5,9 +5,10 @@ Owns the bounds. Looks into the server, where a bound can't be seen from outside
 
 import math
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Set, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, Set, Tuple
 
 from metricsd import server, upkeep
+from metricsd.durable import checkpoint
 from metricsd.durable import store as durable
 from metricsd.loop import connection, listener
 from metricsd.protocol import outcomes, replies, rows
@@ -34,6 +35,10 @@ STOP_MORE_SECONDS = 1.0  # that a stop may take beyond STOP_SECONDS: a turn
 SWEEP_PAUSES = 3
 SWEEP_TURNS = 25  # more than one, of sweeps for old points that are cut into slices
 
+# Puts of one client that are taken in a turn, at most, where each is slow; and how many slices of
+# what has been written are stored in one, by a clock that goes on by a TICK at each look.
+SLOW_PUTS = outcomes.REPLY_ROOM // outcomes.SLOW_ROOM + 1
+SLICES = 1 + int(checkpoint.SLICE_SECONDS / TICK)
 
 KEPT = "who was hung up on is kept"
 
@@ -44,7 +49,8 @@ class Promises:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._lasted: Dict[Any, float] = {}  # what is wrong, and for how long
-        self._moved = self._failures = 0
+        self._moved = self._failures = self._commits = self._pending = self._stored = 0
+        self._full: List[Tuple[Any, int]] = []  # chunks to which nothing is added, and their puts
         self.asked: Dict[str, int] = Counter()  # requests, by their kind
         self.answered: Dict[str, int] = Counter()  # of these, but not of puts without room
         self._before = world.now  # when the last turn ended
@@ -138,18 +144,46 @@ class Promises:
         return int(moved + sum(pending.points for pending in intake._open))
 
     def _check_disk(self, store: durable.DurableStore) -> None:
+        commits, self._commits = self._commits, store.commits
         if self._failures != store.commit_failures:
             self._failures, self._failed = store.commit_failures, self._world.now
             promise(self._failures <= self._world.disk.failures, "a write fails, and not the disk")
+        elif commits != store.commits:
+            promise(not store.trouble, "puts are stored again, and it is not said")
+        few = self._world.disk.most_saved <= self._world.options["STEP_ROWS"]
+        promise(few, "a checkpoint does too much at a time")
+        self._check_pending(store)
         counted = store._writing or store.commits == self._world.disk.commits
         promise(counted, "commits are not counted")
         written = list(store._chunks)[: store._written]
         logged = store._stored_bytes + sum(chunk.size for chunk in written)
+        logged = logged if store._writing else max(logged, sum(self._world.disk.log.values()))
         promise(store.log_bytes == logged, "the log is longer than is counted, or shorter")
         if self._world.options["max_points"]:
             pending = sum(len(chunk.values) for chunk in store._chunks)
             exact = store._pending == pending and (pending or not store._new)
             promise(exact, "room is not what it is said to be")
+
+    def _check_pending(self, store: durable.DurableStore) -> None:
+        """What waits for a commit, and then in memory, does not grow without end."""
+        options = self._world.options
+        waiting = list(store._chunks)[store._written + store._writing :]
+        puts = [0 if chunk.drops else len(chunk.keys) for chunk in waiting]
+        for chunk, after in zip(puts, puts[1:]):
+            full = chunk >= options["CHUNK_PUTS"]
+            promise(full or not (chunk and after), "what could be one commit is several")
+        for chunk, most in self._full:
+            promise(len(chunk.keys) <= most, "a commit is larger than may be")
+        self._full = [(chunk, n) for chunk, n in zip(waiting, puts) if n >= options["CHUNK_PUTS"]]
+        before, self._pending = self._pending, store._pending
+        most = before + SLOW_PUTS * (1 + len(self._world.clients))  # and all who feed
+        few = before < options["PENDING_PUTS"] or store._pending <= most or self._world.stopping
+        promise(few, "too many puts wait for the disk, and more are taken")
+        stored = store.puts - store.refused_puts - store._pending
+        promise(stored >= self._stored, "puts are not counted by the store")
+        slow = stored - self._stored > SLICES * options["SLICE_PUTS"]
+        promise(not slow, "what is written is stored all at once")
+        self._stored = stored
 
     def _check_bounds(self) -> None:
         world, options, running = self._world, self._world.options, self._world.server

@@ -32,6 +32,12 @@ OPTIONS: Dict[str, List[Any]] = {
     "CALM": [3.0, 0.0],  # seconds without anything new, before the server stops
 }
 
+# Constants that are drawn last, so that older scripts stay what they were.
+LATER_OPTIONS: Dict[str, List[Any]] = {
+    "PENDING_PUTS": [200000, 20],
+    "SLICE_PUTS": [500, 3],
+}
+
 ASKED = [1, 1, 1, 2, 5, 20]  # requests at a time
 PIECES = [1, 7, 40, 1000]  # bytes that go at a time
 PAUSES = [0.001, 0.01, 0.1, 0.6, 2.0, 11.0, 61.0]  # seconds that pass at a time
@@ -161,4 +167,6 @@ def write(seed: int) -> Script:
     for kind, (times, _) in ACTIONS.items():
         bag += [kind] * (times * dice.below(3))
     kinds = ["connect"] + [dice.pick(bag) for _ in range(STEPS - 1)]
-    return Script(options, [Action(kind, dice.below(2**31)) for kind in kinds])
+    actions = [Action(kind, dice.below(2**31)) for kind in kinds]
+    options.update((name, dice.pick(values)) for name, values in LATER_OPTIONS.items())
+    return Script(options, actions)

@@ -38,7 +38,7 @@ from simulation.machine import Disk, Thread
 from simulation.model import Broken, Model, promise
 from simulation.network import Listening, Selector, Socket, failure
 from simulation.promises import TICK, Promises
-from simulation.script import ACTIONS, CROWD, OPTIONS, Script
+from simulation.script import ACTIONS, CROWD, LATER_OPTIONS, OPTIONS, Script
 from simulation.telling import NOBODY, Teller
 
 REST_TURNS = 3000  # beside one for each request, until everybody has to be answered
@@ -50,7 +50,7 @@ NOTHING_LEFT = errno.EMFILE, errno.ENOSPC  # of a system: no new clients for a w
 CONSTANTS = [
     (module, name)
     for module in list(sys.modules.values())
-    for name in (*OPTIONS, "MAX_BLOCK_POINTS", "LATE_POINTS")
+    for name in (*OPTIONS, *LATER_OPTIONS, "MAX_BLOCK_POINTS", "LATE_POINTS")
     if name.isupper() and module.__name__.startswith("metricsd.") and hasattr(module, name)
 ]
 
@@ -159,6 +159,7 @@ class World:
                 self._compare(self.server._store)
             self.server.serve_forever()
             promise(self.stopping, "the server ends without having been stopped")
+            failures = self.disk.failures
             self.server.close()
         except Crash:
             self.teller.act("the process is gone")
@@ -174,6 +175,8 @@ class World:
         if self.durable:
             opened, loaded = open_file(self.disk.path, self.options["fsync"], False)
             self._compare(loaded.memory)
+            failed = self.disk.failures > failures
+            promise(failed or not loaded.log_bytes, "after a stop there is something in the log")
             opened.close()
         else:
             self._compare(self.server._store)
