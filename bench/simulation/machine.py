@@ -108,7 +108,7 @@ class Disk:
                 self._synced = os.fstat(file.fileno()).st_size
         if synced:
             self.synced_commits = self.commits
-            self.safe_step = self._world.step
+            self.safe_step = self._world.step - 1  # the rest of this step may come after the sync
 
     def restart(self, power_cut: bool, dice: Dice) -> None:
         """Leave the files of a process that is gone as they are, and go on with copies.
