@@ -96,7 +96,7 @@ class World:
         self.power_cut = False
         self.all_accepted = self.options["max_connections"] > CROWD * 10
         self._left = script.actions[::-1]
-        self._safe = self._rest = 0  # steps
+        self._safe = self._rest = self._most_rest = 0  # steps
         self._owed = 0.0  # when somebody was owed something last, in seconds
 
     # The run, from start to start.
@@ -306,6 +306,8 @@ class World:
         while self.jobs:
             self.work()
         dice = Dice(self.step)
+        if not self._rest:  # what is asked from here on, while it stops, is no reason to go on
+            self._most_rest = REST_TURNS + sum(self.promises.asked.values())
         for client in self.clients:
             if self.stopping and client.chatty and not client.expected:
                 client.ask(dice, 1)
@@ -321,11 +323,7 @@ class World:
         if owed or not self._rest:
             self._owed = self.now
         self._rest += 1
-        promise(
-            self._rest < REST_TURNS + sum(self.promises.asked.values()),
-            "nobody comes to rest; these wait",
-            owed[:5],
-        )
+        promise(self._rest < self._most_rest, "nobody comes to rest; these wait", owed[:5])
         if not self.stopping and self.now > self._owed + self.options["CALM"]:
             self.stop()
 
