@@ -81,7 +81,7 @@ MUTATIONS = [
     Mutation("a timer that outlives its socket", Connection, "close", "self._timer.cancel()"),
     Mutation("the end of input is a close", Connection, "_receive_more_or_less",
              "self._input_ended = True", "return self.close()"),
-    Mutation("watched while it waits", Connection, "_on_readable",
+    Mutation("watched while it waits", Connection, "_on_ready_while_waiting",
              "self._watch.forget()"),
     Mutation("never watched again", Connection, "_on_answered",
              "if self._watch.callback is None:", "if False:"),

@@ -33,9 +33,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_address", "_asked", "_ending", "_handle", "_input_ended", "_lingering", "_listening",
-        "_on_close", "_outbox", "_reactor", "_socket", "_timer", "_waiting", "_watch",
-        "last_active", "session",
+        "_address", "_ending", "_handle", "_input_ended", "_lingering", "_listening", "_on_close",
+        "_outbox", "_reactor", "_socket", "_timer", "_waiting", "_watch", "last_active", "session",
     )  # fmt: skip
 
     def __init__(
@@ -55,8 +54,7 @@ class Connection:
         self._on_close = on_close
         self._outbox = b""  # said and not yet sent
         self._listening = True  # for the next arrival, with nothing left to say
-        self._asked = False  # the session, to call back when what it waits for has come
-        self._waiting = False  # until then, and until that is told, nothing is read
+        self._waiting = False  # the session has been asked to call back
         self._input_ended = False  # the client says no more, but may still be listening
         self._lingering = False  # we have said all, too: what is read now is dropped
         self._ending = False  # the server wants to stop
@@ -70,7 +68,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is pending in either direction."""
-        return self._listening and not (self._outbox or self._waiting) and self.session.idle
+        return self._listening and not self._outbox and self.session.idle
 
     def end_input(self) -> None:
         """Answer what has arrived, then close: as if the client had said that this is all."""
@@ -91,10 +89,6 @@ class Connection:
 
     def _on_readable(self) -> None:
         """First phase of a turn, while listening: take in what has come."""
-        if self._waiting:
-            if self._asked:  # if not, the answer has come in this turn
-                self._watch.forget()  # what has come can't be read yet: the loop would spin
-            return
         try:
             data = read(self._handle, RECEIVE_BYTES)
             if data and len(data) < RECEIVE_BYTES and not self._ending:
@@ -133,9 +127,14 @@ class Connection:
             return
         self._reactor.to_answer.append(self)
 
+    def _on_ready_while_waiting(self) -> None:
+        """First phase: something has come that can't be read yet: stop watching, or spin."""
+        if self._waiting:  # if not, the answer has come in this turn
+            self._watch.forget()
+
     def _on_answered(self) -> None:
         """First phase of a turn: what the session was waiting for has come."""
-        self._asked = False
+        self._waiting = False
         if self._outbox or self._socket.fileno() < 0:
             return  # the rest of a reply goes first; or the client has left meanwhile
         try:
@@ -162,7 +161,6 @@ class Connection:
             self._fail(error)
             return
         if sent == len(said) and self._listening and session.quiet:
-            self._waiting = False
             return  # nearly always: all is said, and the next arrival is waited for
         self._outbox = said[sent:]
         try:
@@ -173,18 +171,19 @@ class Connection:
     def _wait_for_next(self) -> None:
         """The interest is derived from the buffers, here and nowhere else."""
         session = self.session
-        self._waiting = session.waiting
-        if self._waiting and not self._asked:
-            self._asked = True
+        if session.waiting and not self._waiting:
+            self._waiting = True
             session.when_answered(self._on_answered)
         self._listening = False
         if self._outbox or (session.unfinished and not self._waiting):
             self._watch.change(WRITE, self._on_writable)
-        elif self._waiting or not (self._input_ended or session.over):
-            self._watch.change(READ, self._on_readable)
-            self._listening = not self._input_ended
-        else:
+        elif self._waiting:
+            self._watch.change(READ, self._on_ready_while_waiting)
+        elif self._input_ended or session.over:
             self._end()
+        else:
+            self._watch.change(READ, self._on_readable)
+            self._listening = True
 
     def _end(self) -> None:
         """All is said, and nothing more will be listened to."""

@@ -516,7 +516,7 @@ def _watched(step: steps.Watched) -> Caption:
         "It sends while it waits for a receipt. That can wait as well, in the kernel, and need not "
         "wake the loop again.",
         f"What {step.client} sends can wait in the kernel.",
-        "loop/watches.py Watch.forget",
+        "loop/connection.py Connection._on_ready_while_waiting",
     )
 
 
