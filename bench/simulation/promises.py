@@ -49,7 +49,8 @@ class Promises:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._lasted: Dict[Any, float] = {}  # what is wrong, and for how long
-        self._moved = self._failures = self._commits = self._pending = self._stored = 0
+        self._moved = self._failures = self._commits = 0
+        self._pending = self._done = self._stored = 0  # puts
         self._full: List[Tuple[Any, int]] = []  # chunks to which nothing is added, and their puts
         self.asked: Dict[str, int] = Counter()  # requests, by their kind
         self.answered: Dict[str, int] = Counter()  # of these, but not of puts without room
@@ -175,9 +176,12 @@ class Promises:
         for chunk, most in self._full:
             promise(len(chunk.keys) <= most, "a commit is larger than may be")
         self._full = [(chunk, n) for chunk, n in zip(waiting, puts) if n >= options["CHUNK_PUTS"]]
-        before, self._pending = self._pending, store._pending
-        most = before + SLOW_PUTS * (1 + len(self._world.clients))  # and all who feed
-        few = before < options["PENDING_PUTS"] or store._pending <= most or self._world.stopping
+        # What was stored or refused in this turn may have made room for more.
+        done = store.puts - store._pending
+        least = self._pending - (done - self._done)
+        self._pending, self._done = store._pending, done
+        few = store._pending - least <= SLOW_PUTS * (1 + len(self._world.clients))  # who feed are 1
+        few |= least < options["PENDING_PUTS"] or self._world.stopping
         promise(few, "too many puts wait for the disk, and more are taken")
         stored = store.puts - store.refused_puts - store._pending
         promise(stored >= self._stored, "puts are not counted by the store")
