@@ -126,15 +126,19 @@ class Shard:
         return int(rest) if kind == b":" else rest
 
     def info(self, section: str) -> Dict[str, str]:
-        words = ("CLUSTER", "INFO") if section == "cluster" else ("INFO", section)
+        return self._fields("INFO", section)
+
+    def _fields(self, *words: str) -> Dict[str, str]:
         lines = self.ask(*words).decode().splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     @property
-    def owners(self) -> Tuple[Tuple[int, int, int], ...]:
-        """Ranges of slots, from first to last, and the port of each primary, as it knows them."""
+    def view(self) -> Tuple[Any, ...]:
+        """The state of the cluster as it sees it, the last epoch, and who has which slots."""
+        info = self._fields("CLUSTER", "INFO")
         slots = self.ask("CLUSTER", "SLOTS")
-        return tuple(sorted((first, last, node[1]) for first, last, node, *_ in slots))
+        owners = sorted((first, last, node[1]) for first, last, node, *_ in slots)
+        return info["cluster_state"], info["cluster_current_epoch"], tuple(owners)
 
     @property
     def is_primary(self) -> bool:
@@ -178,8 +182,8 @@ class Shards:
         of the last epoch, and so can begin another.
         """
         alive = [shard for shard in self.all if shard.process.poll() is None]
-        views = {(shard.owners, shard.info("cluster")["cluster_current_epoch"]) for shard in alive}
-        if len(views) > 1 or any(shard.info("cluster")["cluster_state"] != "ok" for shard in alive):
+        views = {shard.view for shard in alive}
+        if len(views) > 1 or any(state != "ok" for state, *_ in views):
             return False
         infos = [shard.info("replication") for shard in alive]
         return sum(info["role"] == "master" for info in infos) == primaries and all(

@@ -180,7 +180,8 @@ class Promises:
         done = store.puts - store._pending
         least = self._pending - (done - self._done)
         self._pending, self._done = store._pending, done
-        few = store._pending - least <= SLOW_PUTS * (1 + len(self._world.clients))  # who feed are 1
+        takers = len(self._world.clients) + 1  # all who feed are one more
+        few = store._pending - least <= SLOW_PUTS * takers
         few |= least < options["PENDING_PUTS"] or self._world.stopping
         promise(few, "too many puts wait for the disk, and more are taken")
         stored = store.puts - store.refused_puts - store._pending

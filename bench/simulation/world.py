@@ -274,7 +274,7 @@ class World:
 
     def _wait(self, timeout: Optional[float]) -> List[Any]:
         """In place of select: the script goes on until the loop has something to do."""
-        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)  # from anew: a turn has ended
+        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_SECONDS)  # anew: a turn has ended
         self.pass_time(TICK)
         self.clients = [client for client in self.clients if client.expected or not client.left]
         self.promises.turn()
